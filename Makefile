@@ -1,0 +1,70 @@
+# `make help` lists the targets.
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The tools of the environment come first, for the hooks too.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+CPUS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+ifeq ($(CPUS),1)
+WORKERS :=
+else
+WORKERS := -n 2
+endif
+
+# Two test processes with one thread each: more threads than cores slow torch down.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+
+# torch is held at the version the golden figures were measured with. typing is an old back-port that
+# cityscapesscripts asks for; its later versions do not install on Python 3.
+PINS := torch==2.13.0 typing==3.7.4.3
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test golden lint format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## make .venv and install the package and its tools into it
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || \
+		{ echo "$(PYTHON) is not found; install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is $$("$(PYTHON)" -V 2>&1); adaptseg needs Python 3.10 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@echo "Installing adaptseg and its tools into $(VENV); this takes a minute or more."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+demo: $(STAMP) ## train with and without adaptation on the embedded streets and compare
+	$(BIN)/adaptseg compare streets-source streets --out runs/demo
+
+test: $(STAMP) ## every check: the hooks (ruff, mypy, codespell), then the tests
+	$(BIN)/pre-commit run --all-files
+	$(PYTEST) $(WORKERS)
+
+golden: $(STAMP) ## only the tests against figures of the authors' released code
+	$(PYTEST) -m golden
+
+lint: $(STAMP) ## the hooks alone: ruff, mypy, codespell
+	$(BIN)/pre-commit run --all-files
+
+format: $(STAMP) ## rewrite the Python files as ruff wants them
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: ## write constraints.txt anew (needs uv)
+	@command -v "$(UV)" >/dev/null 2>&1 || \
+		{ echo "uv is not found; install it (pip install uv) or name it: make lock UV=/path/to/uv" >&2; exit 1; }
+	printf '%s\n' $(PINS) | "$(UV)" pip compile --quiet --upgrade --universal --python-version 3.10 \
+		--extra dev --no-annotate --custom-compile-command 'make lock' \
+		--output-file constraints.txt pyproject.toml -
+
+clean: ## remove the environment, caches and builds; runs/ and data/ stay
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,28 @@
+"""adaptseg: unsupervised domain adaptation for semantic segmentation.
+
+    import adaptseg
+    train_ids = adaptseg.load_model("runs/streets").predict("photo.jpg")
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adaptseg.models.segmenter import Segmenter
+    from adaptseg.models.weights import load_model
+
+__version__ = version("adaptseg")
+__all__ = ["Segmenter", "load_model"]
+
+_PLACES = {"Segmenter": "adaptseg.models.segmenter", "load_model": "adaptseg.models.weights"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used, so that `import adaptseg` costs nothing."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'adaptseg' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PLACES[name]), name)

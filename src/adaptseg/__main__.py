@@ -1,0 +1,5 @@
+"""`python -m adaptseg`."""
+
+from adaptseg.cli import main
+
+main()

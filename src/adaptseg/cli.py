@@ -1,0 +1,218 @@
+"""The command line: one function per command. Heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from adaptseg.errors import InputError
+
+DESCRIPTION = """\
+Domain adaptation for semantic segmentation.
+
+  adaptseg presets                                  what can be trained
+  adaptseg train streets                            train on renderings, adapt to the camera's look
+  adaptseg compare streets-source streets           without and with adaptation, table and picture
+  adaptseg evaluate runs/streets/seed-0 --json out.json
+  adaptseg predict runs/streets/seed-0 photos/ --out predictions
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message as an `InputError`."""
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def split_overrides(arguments: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Separate a command's own arguments from overrides of the experiment's keys.
+
+    Overrides are `--key=value` or `--key value` with a key that `parser` does not have.
+    """
+    own: list[str] = []
+    overrides: list[str] = []
+    rest = list(arguments)
+    while rest:
+        token = rest.pop(0)
+        if not token.startswith("--") or token.partition("=")[0] in parser._option_string_actions:
+            own.append(token)
+            continue
+        overrides.append(token)
+        if "=" not in token and rest and not rest[0].startswith("--"):
+            overrides.append(rest.pop(0))
+    return own, overrides
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train an experiment, write its run folder, print IoU per class."""
+    parser = Parser(
+        prog="adaptseg train",
+        description="Train an experiment: a preset, a YAML file, or a run folder (the same again).",
+        epilog="Every key of the experiment is an option, such as --train.steps=1000 --method.name=source_only.",
+    )
+    parser.add_argument("experiment", metavar="PRESET-OR-YAML")
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    parser.add_argument("--seeds", help="train once per seed: a number of seeds, or a list such as 1,5,7")
+    parser.add_argument("--keys", action="store_true", help="list all keys of the experiment and leave")
+    own, overrides = split_overrides(arguments, parser)
+    options = parser.parse_args(own)
+
+    from adaptseg import compare
+    from adaptseg.experiment import build_config, experiment_parser, read_experiment
+    from adaptseg.train import train as train_run
+
+    name, content = read_experiment(options.experiment)
+    config = build_config(content, overrides)
+    if options.keys:
+        experiment_parser(config.method.name).print_help()
+        return
+    from adaptseg.report import print_table
+
+    if options.seeds:
+        out = Path(config.out or Path("runs", name))
+        columns = compare.train_seeds(name, config, out, compare.parse_seeds(options.seeds), reuse=options.resume)
+        compare.write_comparison([columns], out)
+    else:
+        out = Path(config.out or Path("runs", name, f"seed-{config.seed}"))
+        train_run(config, out, resume=options.resume)
+        columns = compare.SeedRuns(name, (out,), (json.loads((out / "result.json").read_text()),))
+    print_table([columns])
+    print(f"written: {out}")
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Train or reuse several experiments, print and write one table and one picture."""
+    parser = Parser(
+        prog="adaptseg compare",
+        description="Train each experiment (finished runs in --out are taken as they are), then compare them.",
+        epilog="Keys given as options, such as --data or --train.steps, hold for every experiment.",
+    )
+    parser.add_argument("experiments", metavar="PRESET-OR-YAML", nargs="+")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of runs and results")
+    parser.add_argument("--seeds", default="1", help="a number of seeds, or a list such as 1,5,7")
+    own, overrides = split_overrides(arguments, parser)
+    options = parser.parse_args(own)
+
+    from adaptseg.compare import compare as train_all
+    from adaptseg.compare import parse_seeds, write_comparison
+    from adaptseg.data.dataset import Domain
+    from adaptseg.data.label_spaces import label_space
+    from adaptseg.experiment import build_config, read_experiment
+    from adaptseg.report import print_table, side_by_side
+
+    columns = train_all(options.experiments, overrides, options.out, parse_seeds(options.seeds))
+    config = build_config(read_experiment(options.experiments[0])[1], overrides)
+    write_comparison(columns, options.out)
+    picture = options.out / "side-by-side.png"
+    side_by_side(columns, Domain(config.domain("evaluation"), label_space(config.label_space)), picture)
+    print_table(columns)
+    print(f"written: {options.out / 'comparison.md'}, {picture}")
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Score a run or checkpoint on labelled images."""
+    parser = Parser(prog="adaptseg evaluate", description="IoU per class and mIoU of a run or checkpoint.")
+    parser.add_argument("model", metavar="RUN-OR-CHECKPOINT", type=Path)
+    parser.add_argument("--experiment", metavar="PRESET-OR-YAML", help="whose evaluation data; none: the run's own")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
+    own, overrides = split_overrides(arguments, parser)
+    options = parser.parse_args(own)
+
+    from adaptseg.compare import SeedRuns
+    from adaptseg.data.dataset import Domain
+    from adaptseg.data.label_spaces import label_space
+    from adaptseg.evaluate import evaluate as score
+    from adaptseg.experiment import build_config, read_experiment
+    from adaptseg.models.weights import load_model
+    from adaptseg.report import print_table
+
+    segmenter = load_model(options.model)
+    config = build_config(read_experiment(options.experiment or run_folder(options.model))[1], overrides)
+    domain = Domain(config.domain("evaluation"), segmenter.label_space)
+    protocol = label_space(config.protocol) if config.protocol else None
+    result = score(segmenter, domain, protocol).to_dict()
+    if options.json:
+        partial = options.json.with_name(f".{options.json.name}.partial")
+        partial.write_text(json.dumps(result, indent=2) + "\n")
+        partial.replace(options.json)
+    print_table([SeedRuns(options.model.name, (options.model,), (result,))])
+
+
+def run_folder(model: Path) -> str:
+    """Return the run folder of a run or of a checkpoint in it.
+
+    Raises:
+        InputError: there is none, so that the evaluation data must be named.
+    """
+    for folder in (model, *model.resolve().parents):
+        if (folder / "config.yaml").is_file():
+            return str(folder)
+    raise InputError(f"{model}: not in a run folder; name the evaluation data with --experiment PRESET --data FOLDER")
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Write train ids, colours and overlays of images."""
+    parser = Parser(prog="adaptseg predict", description="Predict images, or all images in folders.")
+    parser.add_argument("model", metavar="RUN-OR-CHECKPOINT", type=Path)
+    parser.add_argument("images", metavar="IMAGE-OR-FOLDER", nargs="+")
+    parser.add_argument("--out", type=Path, required=True, help="folder for labels/, colors/ and overlays/")
+    options = parser.parse_args(arguments)
+
+    from adaptseg.models.weights import load_model
+    from adaptseg.predict import find_images, predict_files
+
+    images = find_images(options.images)
+    count = predict_files(load_model(options.model), images, options.out)
+    print(f"{count} images -> {options.out}/labels, {options.out}/colors, {options.out}/overlays")
+
+
+def presets(arguments: Sequence[str]) -> None:
+    """List the presets."""
+    Parser(prog="adaptseg presets", description="List the experiments that ship with adaptseg.").parse_args(arguments)
+
+    from adaptseg.experiment import preset_description, preset_names
+
+    names = preset_names()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:<{width}}  {preset_description(name)}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "compare": compare,
+    "evaluate": evaluate,
+    "predict": predict,
+    "presets": presets,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; bad input is one line on stderr and exit code 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    parser = Parser(prog="adaptseg", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"adaptseg {version('adaptseg')}")
+    commands = parser.add_argument_group("commands (each has --help; --debug shows tracebacks)")
+    summaries = "\n".join(f"{name:<10} {(function.__doc__ or '')}" for name, function in COMMANDS.items())
+    commands.description = summaries
+    parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS, metavar="COMMAND")
+    try:
+        if not arguments:
+            parser.print_help()
+            return
+        chosen = parser.parse_args(arguments[:1]).command
+        COMMANDS[chosen](arguments[1:])
+    except InputError as error:
+        if debug:
+            raise
+        print(f"adaptseg: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

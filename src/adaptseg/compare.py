@@ -1,0 +1,133 @@
+"""Several experiments and seeds side by side: train or reuse runs, then one table and one picture."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.errors import InputError
+from adaptseg.experiment import build_config, read_experiment
+from adaptseg.train import train
+
+
+@dataclass(frozen=True)
+class SeedRuns:
+    """The finished runs of one experiment, one per seed."""
+
+    name: str
+    runs: tuple[Path, ...]
+    results: tuple[dict[str, Any], ...]
+    """Content of each `result.json`."""
+
+    @property
+    def mious(self) -> list[float]:
+        """mIoU per seed."""
+        return [result["miou"] for result in self.results]
+
+    def iou(self, name: str) -> float | None:
+        """Mean over seeds of a class's IoU; none where no seed has one."""
+        values = [value for result in self.results if (value := result["iou"].get(name)) is not None]
+        return statistics.mean(values) if values else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return mean and standard deviation over seeds, and the mean IoU per class."""
+        return {
+            "name": self.name,
+            "runs": [str(run) for run in self.runs],
+            "mious": self.mious,
+            "miou_mean": statistics.mean(self.mious),
+            "miou_std": statistics.stdev(self.mious) if len(self.mious) > 1 else None,
+            "iou": {name: self.iou(name) for name in self.results[0]["iou"]},
+            "protocol": self.results[0]["protocol"]["name"],
+        }
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of `3` (0, 1, 2) or of a list such as `1,5,7`.
+
+    Raises:
+        InputError: the text is neither.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--seeds {text!r}: give a number of seeds, or a list such as 1,5,7") from error
+    seeds = list(range(numbers[0])) if len(numbers) == 1 else numbers
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {text!r}: give at least one seed, none negative or twice")
+    return seeds
+
+
+def train_seeds(name: str, config: ExperimentConfig, out: Path, seeds: Sequence[int], reuse: bool) -> SeedRuns:
+    """Train `config` once per seed into `out`/seed-N.
+
+    Args:
+        name: of the experiment, for the table.
+        config: everything but the seed.
+        out: folder of the runs.
+        seeds: one run each.
+        reuse: take finished runs of the same configuration as they are, and go on with unfinished ones.
+
+    Raises:
+        InputError: as `train`, or a run there has another configuration.
+    """
+    runs, results = [], []
+    for seed in seeds:
+        run = out / f"seed-{seed}"
+        seeded = replace(config, seed=seed, out=None)
+        if not (reuse and _finished(run, seeded)):
+            print(f"{name}, seed {seed} -> {run}", flush=True)
+            train(seeded, run, resume=reuse and (run / "checkpoints" / "last").exists())
+        runs.append(run)
+        results.append(json.loads((run / "result.json").read_text()))
+    return SeedRuns(name, tuple(runs), tuple(results))
+
+
+def _finished(run: Path, config: ExperimentConfig) -> bool:
+    """Whether the run is complete; raises where its configuration is another one."""
+    if not (run / "result.json").is_file():
+        return False
+    stored = build_config(read_experiment(str(run))[1])
+    differing = [key for key, value in to_dict(config).items() if to_dict(stored)[key] != value]
+    if differing:
+        raise InputError(f"{run}: holds a run with another {', '.join(differing)}; choose another folder with --out")
+    return True
+
+
+def compare(experiments: Sequence[str], overrides: Sequence[str], out: Path, seeds: Sequence[int]) -> list[SeedRuns]:
+    """Train or reuse every experiment for every seed; runs lie in `out`/NAME/seed-N."""
+    configs = [(name, build_config(content, overrides)) for name, content in map(read_experiment, experiments)]
+    return [train_seeds(name, config, out / name, seeds, reuse=True) for name, config in configs]
+
+
+def table_rows(columns: Sequence[SeedRuns]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (class or mIoU, one text per experiment) in per cent; `–` where a class does not occur.
+
+    The classes that the protocol averages come first, then mIoU with its standard deviation over seeds.
+    """
+    for name in columns[0].results[0]["protocol"]["classes"]:
+        values = [column.iou(name) for column in columns]
+        yield name, ["–" if value is None else f"{100 * value:.1f}" for value in values]
+    texts = []
+    for column in columns:
+        summary = column.summary()
+        deviation = "" if summary["miou_std"] is None else f" ± {100 * summary['miou_std']:.1f}"
+        texts.append(f"{100 * summary['miou_mean']:.1f}{deviation}")
+    yield "mIoU", texts
+
+
+def write_comparison(columns: Sequence[SeedRuns], out: Path) -> None:
+    """Write `comparison.json` and `comparison.md` into `out`."""
+    summaries = [column.summary() for column in columns]
+    (out / "comparison.json").write_text(json.dumps(summaries, indent=2) + "\n")
+    lines = [
+        f"| IoU, % | {' | '.join(column.name for column in columns)} |",
+        f"| --- |{' ---: |' * len(columns)}",
+        *(f"| {name} | {' | '.join(texts)} |" for name, texts in table_rows(columns)),
+    ]
+    (out / "comparison.md").write_text("\n".join(lines) + "\n")

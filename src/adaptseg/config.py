@@ -1,0 +1,244 @@
+"""The configuration of an experiment: frozen dataclasses, one YAML file per experiment.
+
+Importing this module is cheap (no torch): the command line builds its options from it.
+The options of a method stand beside the method, in a subclass of `MethodConfig`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from adaptseg.errors import InputError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+def _require_size(key: str, size: tuple[int, int] | None) -> None:
+    _require(
+        size is None or (len(size) == 2 and min(size) >= 8),
+        f"{key} is {size}; give [width, height], each at least 8 pixels",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainConfig:
+    """Where images (and labels) of one domain are, and how its label values are named."""
+
+    layout: str | None = None
+    """How the data lie on disk: `streets` (embedded), `folder`, or a published data set's own layout."""
+    root: str | None = None
+    """Folder of the data. `{data}` in it stands for the key `data` of the experiment."""
+    split: list[str] | None = None
+    """Sub-sets to read, in this order, such as [train, val]; none for data without splits."""
+    include: list[str] | None = None
+    """Only samples whose name matches one of these patterns (`*` and `?` allowed)."""
+    size: tuple[int, int] | None = None
+    """Width and height that images are resized to; none keeps each image's own size."""
+    classes: list[str] | str | None = None
+    """Layout `folder`: class names in the order of the label values 0, 1, 2, …, or a named label space."""
+    label_map: dict[int, str] | None = None
+    """Layout `folder`: label value to class name; overrides `classes`. The name `void` is ignored."""
+    count: int | None = None
+    """Layout `streets`: number of images to render for the split."""
+    labelled: bool | None = None
+    """Whether labels are read. The target's are never read in training."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no layout could use."""
+        _require_size("size of a domain", self.size)
+        _require(self.count is None or self.count > 0, f"count is {self.count}; give a positive number of images")
+
+    def overlaid(self, other: DomainConfig) -> DomainConfig:
+        """Return this configuration with every field that `other` sets taken from `other`."""
+        changes = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) is not None}
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The segmentation network. Defaults are the paper's; the released code's quirks are named options."""
+
+    backbone: str = "resnet101"
+    """resnet18, resnet34, resnet50, resnet101 or vgg16."""
+    levels: int = 2
+    """2: a second classifier on the previous stage (multi-level adaptation); 1: the last stage only."""
+    width: int = 64
+    """Channels of the ResNet's first stage; 64 as published, less for small networks."""
+    aspp_branches: int = 4
+    """Atrous branches that are summed: 4 as in the paper, 2 as in the released code."""
+    bottleneck_stride: str = "first"
+    """Convolution of a bottleneck that strides: `first` (1x1, He et al. and Caffe) or `second` (3x3, torchvision)."""
+    batch_norm: str = "affine_frozen"
+    """`trained`; `affine_frozen` (batch statistics, weight and bias fixed, as released); `frozen` (all fixed)."""
+    align_corners: bool = True
+    """Bilinear up-sampling of logits with aligned corners, as released."""
+    weights: str | None = None
+    """Initial weights: a file, a run folder, or a URL; none starts from random weights."""
+    preprocessing: str = "caffe"
+    """`caffe` (BGR minus the ImageNet mean, as the published weights want) or `imagenet` (RGB, mean and std)."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names."""
+        for key, allowed in (
+            ("backbone", ("resnet18", "resnet34", "resnet50", "resnet101", "vgg16")),
+            ("levels", (1, 2)),
+            ("aspp_branches", (2, 4)),
+            ("bottleneck_stride", ("first", "second")),
+            ("batch_norm", ("trained", "affine_frozen", "frozen")),
+            ("preprocessing", ("caffe", "imagenet")),
+        ):
+            value = getattr(self, key)
+            _require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
+        _require(self.width >= 4, f"model.width is {self.width}; give at least 4 channels")
+        _require(
+            self.backbone != "vgg16" or self.levels == 1,
+            "model.levels is 2, but vgg16 has one classifier; set model.levels to 1",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The segmenter's optimiser: SGD as published, or Adam for small networks from scratch."""
+
+    name: str = "sgd"
+    """sgd or adam."""
+    lr: float = 2.5e-4
+    """Learning rate of the backbone."""
+    classifier_lr_factor: float = 10.0
+    """The classifiers' learning rate is this many times the backbone's."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 5e-4
+    """L2 penalty added to the gradient."""
+    repeated_updates: bool = False
+    """Released code's quirk: most backbone convolutions take 3 or 4 momentum updates with each gradient."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and impossible rates."""
+        _require(self.name in ("sgd", "adam"), f"optimizer.name is {self.name!r}; choose sgd or adam")
+        _require(self.lr > 0, f"optimizer.lr is {self.lr}; give a positive learning rate")
+        _require(
+            not self.repeated_updates or self.name == "sgd",
+            "optimizer.repeated_updates is a quirk of SGD; set optimizer.name to sgd",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training loop."""
+
+    steps: int = 150_000
+    """Training stops after this many iterations."""
+    schedule_steps: int | None = None
+    """Length of the poly schedule; none: `steps`. The paper stops a 250000-step schedule at 150000."""
+    power: float = 0.9
+    """Exponent of the poly schedule lr * (1 - step / schedule_steps) ** power."""
+    batch: int = 1
+    """Source images, and target images, per iteration."""
+    flip: bool = False
+    """Mirror images left to right at random."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps, or cuda:N."""
+    precision: str = "32-true"
+    """32-true or bf16-mixed."""
+    workers: int = 0
+    """Processes that load data; 0 loads in the training process."""
+    log_every: int = 10
+    """Iterations between lines of metrics.jsonl."""
+    evaluate_every: int | None = None
+    """Iterations between evaluations; none: only at the end."""
+    checkpoint_every: int = 5000
+    """Iterations between checkpoints; the last iteration always has one."""
+    keep: int = 2
+    """Checkpoints kept; older ones are deleted."""
+    tensorboard: bool = True
+    """Write TensorBoard event files into the run folder."""
+
+    def __post_init__(self) -> None:
+        """Refuse counts that make no training."""
+        for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
+            _require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
+        _require(self.workers >= 0, f"train.workers is {self.workers}; give 0 or more")
+        _require(
+            self.schedule_steps is None or self.schedule_steps >= self.steps,
+            f"train.schedule_steps is {self.schedule_steps}, less than train.steps {self.steps}; make it at least that",
+        )
+        _require(
+            self.precision in ("32-true", "bf16-mixed"),
+            f"train.precision is {self.precision!r}; choose 32-true or bf16-mixed",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """What every method has; each method's own options are in the subclass in its file."""
+
+    name: str
+    """Name of the method, such as source_only or adaptsegnet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """A complete experiment: enough to repeat the run."""
+
+    description: str = ""
+    """One line that says what the experiment is."""
+    seed: int = 0
+    """Everything random derives from it."""
+    out: str | None = None
+    """Run folder; none: runs/NAME-seedN."""
+    data: str = "data"
+    """Folder that `{data}` stands for in the roots of the domains."""
+    label_space: list[str] | str
+    """Classes to train: a named label space or a list of class names."""
+    protocol: list[str] | str | None = None
+    """Classes that are averaged in evaluation: a named label space or a list; none: all trained classes."""
+    source: DomainConfig
+    """The labelled domain."""
+    target: DomainConfig = field(default_factory=DomainConfig)
+    """The unlabelled domain; methods without adaptation do not read it."""
+    evaluation: DomainConfig = field(default_factory=DomainConfig)
+    """Labelled images to evaluate on. Layout, root, size, classes and label_map left out are the target's."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The segmenter."""
+    method: MethodConfig
+    """How a pair of batches becomes gradients."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The segmenter's optimiser."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The loop."""
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that the random generators do not take."""
+        _require(0 <= self.seed < 2**31, f"seed is {self.seed}; give 0 … 2147483647")
+
+    def domain(self, role: str) -> DomainConfig:
+        """Return the complete configuration of `source`, `target` or `evaluation`, `{data}` filled in.
+
+        Raises:
+            InputError: the role has no layout.
+        """
+        config = replace(getattr(self, role), labelled=role != "target")
+        if role == "evaluation":
+            base = replace(self.target, labelled=True, split=None, include=None, count=None)
+            config = base.overlaid(self.evaluation)
+        _require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
+        return replace(config, root=config.root.replace("{data}", self.data) if config.root else None)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain dictionaries, lists and scalars, ready for YAML or JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    result = plain(asdict(config))
+    assert isinstance(result, dict)
+    return result

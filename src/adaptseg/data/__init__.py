@@ -1,0 +1,1 @@
+"""From disk to batches: label spaces, layouts, domains, and the loader."""

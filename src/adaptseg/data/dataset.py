@@ -1,0 +1,92 @@
+"""A domain: samples at the configured size, labels as train ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from adaptseg.config import DomainConfig
+from adaptseg.data.files import UInt8Array, resize_image, resize_label
+from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.data.layouts import open_layout
+from adaptseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its label."""
+
+    name: str
+    image: UInt8Array
+    """(H, W, 3) RGB, at the domain's size."""
+    label: UInt8Array | None
+    """(H, W) train ids, 255 ignored; none in a domain without labels."""
+
+
+class Domain:
+    """The samples of one domain: `domain[i]`, with labels mapped by class name to `label_space`."""
+
+    def __init__(self, config: DomainConfig, label_space: LabelSpace) -> None:
+        """Find the files.
+
+        Raises:
+            InputError: files are missing, or no class of the data is in the label space.
+        """
+        self.size = config.size
+        self.label_space = label_space
+        self.labelled = bool(config.labelled)
+        self.layout = open_layout(config)
+        self._table = label_space.lookup_table(self.layout.raw_classes)
+        if self.labelled and not set(self.layout.raw_classes.values()) & set(label_space.classes):
+            raise InputError(
+                f"{config.root}: none of its classes is in label space {label_space.name};"
+                f" it has {', '.join(sorted(set(self.layout.raw_classes.values())))}"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.layout.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index`, image and label at the domain's size (nearest neighbour for labels)."""
+        image, label = self.read(index)
+        if self.size is not None:
+            image = resize_image(image, self.size)
+            label = resize_label(label, self.size) if label is not None else None
+        return Sample(self.layout.names[index], image, label)
+
+    def for_evaluation(self, index: int) -> Sample:
+        """Return sample `index` with the image at the domain's size and the label at its own."""
+        image, label = self.read(index)
+        return Sample(self.layout.names[index], resize_image(image, self.size) if self.size else image, label)
+
+    def read(self, index: int) -> tuple[UInt8Array, UInt8Array | None]:
+        """Return image (H, W, 3) and label (H, W, train ids) at the size that the disk has.
+
+        Raises:
+            InputError: a file is broken, sizes differ, or a label value is outside the map.
+        """
+        image = self.layout.image(index)
+        if not self.labelled:
+            return image, None
+        raw = self.layout.label(index)
+        if raw.shape != image.shape[:2]:
+            raise InputError(
+                f"{self.layout.where(index)}: label is {raw.shape[1]}x{raw.shape[0]}, its image"
+                f" {image.shape[1]}x{image.shape[0]}; both must have the same size"
+            )
+        return image, self._train_ids(raw, index)
+
+    def _train_ids(self, raw: npt.NDArray[Any], index: int) -> UInt8Array:
+        mapped = self._table[raw]
+        if mapped.min() < 0:
+            value = int(raw[mapped < 0][0])
+            known = ", ".join(map(str, sorted(self.layout.raw_classes)))
+            raise InputError(
+                f"{self.layout.where(index)}: label value {value} is outside the map (known: {known});"
+                f" add it to label_map, for example {value}: void"
+            )
+        return mapped.astype(np.uint8)

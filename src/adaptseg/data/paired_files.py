@@ -1,0 +1,74 @@
+"""What a layout is, and the one that most are: image files with label files of matching names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from adaptseg.config import DomainConfig
+from adaptseg.data.files import FileTree, UInt8Array, decode_image, decode_label
+from adaptseg.errors import InputError
+
+
+class Layout(Protocol):
+    """Samples of a domain as the disk has them: raw sizes, raw label values."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """A readable, unique name per sample, without suffix; used for files that are written about it."""
+
+    @property
+    def raw_classes(self) -> Mapping[int, str]:
+        """Class name of every raw label value that may occur, `void` if ignored. Empty without labels."""
+
+    def image(self, index: int) -> UInt8Array:
+        """Return the image, uint8 (H, W, 3) RGB."""
+
+    def label(self, index: int) -> npt.NDArray[Any]:
+        """Return the raw label values, (H, W)."""
+
+    def where(self, index: int) -> str:
+        """Name the label's place for an error message."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A layout of image files and label files."""
+
+    images: FileTree
+    labels: FileTree
+    names: Sequence[str]
+    image_files: Sequence[str]
+    label_files: Sequence[str]
+    """Empty for a domain without labels."""
+    raw_classes: Mapping[int, str]
+    decode: Callable[[bytes, str], npt.NDArray[Any]] = decode_label
+
+    def image(self, index: int) -> UInt8Array:
+        """Return the image, uint8 (H, W, 3) RGB."""
+        name = self.image_files[index]
+        return decode_image(self.images.read(name), self.images.where(name))
+
+    def label(self, index: int) -> npt.NDArray[Any]:
+        """Return the raw label values, (H, W)."""
+        return self.decode(self.labels.read(self.label_files[index]), self.where(index))
+
+    def where(self, index: int) -> str:
+        """Return the label file's path."""
+        return self.labels.where(self.label_files[index])
+
+
+def configured_root(config: DomainConfig) -> str:
+    """Return the domain's root; raises `InputError` where it has none."""
+    if not config.root:
+        raise InputError(f"root of layout {config.layout} is missing; name the folder of the data")
+    return config.root
+
+
+def included(names: Sequence[str], patterns: Sequence[str] | None) -> list[int]:
+    """Return the positions of the names that match one of the patterns; of all names without patterns."""
+    return [i for i, name in enumerate(names) if patterns is None or any(fnmatch(name, p) for p in patterns)]

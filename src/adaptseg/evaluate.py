@@ -1,0 +1,101 @@
+"""Evaluation: confusion matrix on the device, IoU per class, mIoU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptseg.data.dataset import Domain
+from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.errors import InputError
+from adaptseg.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says. Fractions, not per cent."""
+
+    confusion: Tensor
+    """int64 (C, C): rows ground truth, columns prediction, in pixels."""
+    label_space: LabelSpace
+    """Names of rows and columns."""
+    protocol: LabelSpace
+    """The classes that mIoU averages."""
+
+    @property
+    def iou(self) -> dict[str, float | None]:
+        """IoU of each class; none for a class in neither ground truth nor prediction."""
+        hits = self.confusion.diag().double()
+        union = self.confusion.sum(0) + self.confusion.sum(1) - self.confusion.diag()
+        return {
+            name: None if union[i] == 0 else float(hits[i] / union[i])
+            for i, name in enumerate(self.label_space.classes)
+        }
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the protocol's classes that occur in ground truth or prediction."""
+        present = [value for name, value in self.iou.items() if name in self.protocol.classes and value is not None]
+        return sum(present) / len(present) if present else 0.0
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of labelled pixels that are right."""
+        return float(self.confusion.diag().sum() / self.confusion.sum().clamp(min=1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `result.json`."""
+        return {
+            "miou": self.miou,
+            "iou": self.iou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "protocol": {"name": self.protocol.name, "classes": list(self.protocol.classes)},
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return int64 (C, C), rows ground truth; labels ≥ C (255) are left out. Both tensors integer, same shape."""
+    labelled = labels < classes
+    index = labels[labelled].long() * classes + predicted[labelled].long()
+    return torch.bincount(index, minlength=classes**2).view(classes, classes)
+
+
+@torch.no_grad()
+def evaluate(
+    segmenter: Segmenter,
+    domain: Domain,
+    protocol: LabelSpace | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Scores:
+    """Predict every image of a labelled domain at the domain's size, score at the label's own size.
+
+    Logits are up-sampled to the label's size before the argmax, as the released evaluation does. The segmenter
+    is left in the mode that it was in.
+
+    Raises:
+        InputError: the protocol has a class that the segmenter's label space does not have.
+    """
+    protocol = protocol or segmenter.label_space
+    unknown = [name for name in protocol.classes if name not in segmenter.label_space.classes]
+    if unknown:
+        raise InputError(f"protocol {protocol.name}: the model has no class {unknown[0]!r}; choose another protocol")
+    classes = len(segmenter.label_space)
+    device = next(segmenter.parameters()).device
+    training = segmenter.training
+    segmenter.eval()
+    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    for index in progress(range(len(domain))):
+        sample = domain.for_evaluation(index)
+        assert sample.label is not None
+        images = torch.from_numpy(sample.image.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
+        logits = segmenter.network(segmenter.preprocess(images))[-1].float()
+        labels = torch.from_numpy(sample.label).to(device)
+        predicted = segmenter.upsample(logits, (labels.shape[0], labels.shape[1])).argmax(1)[0]
+        confusion += confusion_matrix(predicted, labels, classes)
+    segmenter.train(training)
+    return Scores(confusion.cpu(), segmenter.label_space, protocol)

@@ -1,0 +1,129 @@
+"""From a preset or YAML file and command-line overrides to a configuration, and back to YAML."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.errors import InputError
+from adaptseg.methods import method_options
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _presets() if path.name.endswith(".yaml"))
+
+
+def _presets() -> list[Any]:
+    return list(files("adaptseg").joinpath("presets").iterdir())
+
+
+def preset_description(name: str) -> str:
+    """Return a preset's line for `adaptseg presets`."""
+    return str(read_experiment(name)[1].get("description", ""))
+
+
+def read_experiment(preset_or_yaml: str) -> tuple[str, dict[str, Any]]:
+    """Return the experiment's name and its YAML as a dictionary.
+
+    Args:
+        preset_or_yaml: name of a preset, a YAML file, or a run folder (its `config.yaml`).
+
+    Raises:
+        InputError: there is no such preset or file, or it is not a YAML mapping.
+    """
+    path = Path(preset_or_yaml)
+    if preset_or_yaml in preset_names():
+        name = preset_or_yaml
+        text = files("adaptseg").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
+    elif (path / "config.yaml").is_file():
+        name, text = path.name, (path / "config.yaml").read_text(encoding="utf-8")
+    elif path.is_file():
+        name = path.stem
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
+    else:
+        raise InputError(
+            f"{preset_or_yaml!r} is neither a preset nor a YAML file; `adaptseg presets` lists the presets"
+        )
+    return name, parse_yaml(text, preset_or_yaml)
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Return a YAML mapping; raises `InputError` with the line for anything else."""
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid YAML ({_one_line(str(error))}); correct it") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"{where}: not a mapping of keys to values; see `adaptseg presets` for examples")
+    return content
+
+
+def experiment_parser(method: str) -> ArgumentParser:
+    """Return the parser of an experiment's keys with one method's options among them."""
+    parser = ArgumentParser(prog="adaptseg train PRESET-OR-YAML", exit_on_error=False)
+    parser.add_class_arguments(ExperimentConfig, skip={"method"})
+    parser.add_class_arguments(method_options(method), "method")
+    return parser
+
+
+def build_config(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Return the configuration of a YAML mapping with overrides such as `--train.steps=100`.
+
+    Raises:
+        InputError: a key or value is not accepted; the message names it.
+    """
+    content = dict(content)
+    method = _method_name(content, overrides)
+    options = content.get("method") or {}
+    # Another method than the YAML's: its options take their defaults, but for those both methods have.
+    if isinstance(options, dict) and options.get("name") != method:
+        known = method_options(method).__dataclass_fields__
+        content["method"] = {key: value for key, value in options.items() if key in known} | {"name": method}
+    parser = experiment_parser(method)
+    try:
+        values = parser.parse_args(list(overrides), namespace=parser.parse_object(content))
+        return ExperimentConfig(**vars(parser.instantiate(values)))
+    except InputError:
+        raise
+    except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise InputError(f"configuration: {_one_line(str(error))}; see `adaptseg train --help` for the keys") from error
+
+
+def _method_name(content: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--method.name", dest="name")
+    name = chosen.parse_known_args(list(overrides))[0].name
+    method = content.get("method")
+    if name is None and isinstance(method, dict):
+        name = method.get("name")
+    if not isinstance(name, str):
+        raise InputError("method.name is missing; name a method, such as adaptsegnet")
+    return name
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def write_config(config: ExperimentConfig, path: Path) -> None:
+    """Write the complete configuration as YAML, enough to repeat the run."""
+    content = json.loads(json.dumps(to_dict(config)))
+    for domain in ("source", "target", "evaluation"):
+        # JSON has turned the label values into strings.
+        if content[domain]["label_map"] is not None:
+            content[domain]["label_map"] = {int(key): name for key, name in content[domain]["label_map"].items()}
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,56 @@
+"""Losses as free functions, each with its shapes and its equation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adaptseg.data.label_spaces import IGNORE_INDEX
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over labelled pixels of -log softmax(logits)[label] (Tsai et al. 2018, equation 2).
+
+    Args:
+        logits: (N, C, H, W).
+        labels: int64 (N, H, W), train ids; 255 is left out.
+
+    Returns:
+        A scalar; 0 where no pixel has a label.
+    """
+    total = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+
+
+def adversarial_loss(logits: Tensor, domain: float, gan: str) -> Tensor:
+    """Return how far the discriminator's logits are from saying `domain` everywhere, averaged over places.
+
+    `vanilla` is binary cross-entropy (Tsai et al. 2018, equations 1 and 3); `least_squares` is the mean of
+    (logit - domain)² (Mao et al., ICCV 2017).
+
+    Args:
+        logits: (N, 1, h, w).
+        domain: `SOURCE_LABEL` (0) or `TARGET_LABEL` (1).
+        gan: vanilla or least_squares.
+    """
+    goal = torch.full_like(logits, domain, dtype=torch.float32)
+    if gan == "least_squares":
+        return functional.mse_loss(logits.float(), goal)
+    return functional.binary_cross_entropy_with_logits(logits.float(), goal)
+
+
+def entropy_map(probabilities: Tensor) -> Tensor:
+    """Return the weighted self-information -p log2(p + 1e-30) / log2(C), (N, C, H, W) (Vu et al. 2019, section 3.2).
+
+    Args:
+        probabilities: (N, C, H, W), summing to 1 over classes.
+    """
+    return -probabilities * torch.log2(probabilities + 1e-30) / math.log2(probabilities.shape[1])
+
+
+def entropy_loss(probabilities: Tensor) -> Tensor:
+    """Return the mean over pixels of the normalised entropy, in [0, 1] (Vu et al. 2019, equations 1 and 2)."""
+    return entropy_map(probabilities).sum(1).mean()

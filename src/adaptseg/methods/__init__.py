@@ -1,0 +1,38 @@
+"""The methods: one file each, one line each in the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptseg.config import ExperimentConfig, MethodConfig
+from adaptseg.errors import InputError
+from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
+from adaptseg.methods.advent import Advent, AdventConfig
+from adaptseg.methods.base import Method
+from adaptseg.methods.minent import MinEnt, MinEntConfig
+from adaptseg.methods.source_only import SourceOnly, SourceOnlyConfig
+from adaptseg.models.segmenter import Segmenter
+
+METHODS: dict[str, tuple[type[MethodConfig], Any]] = {
+    "source_only": (SourceOnlyConfig, SourceOnly),
+    "adaptsegnet": (AdaptSegNetConfig, AdaptSegNet),
+    "minent": (MinEntConfig, MinEnt),
+    "advent": (AdventConfig, Advent),
+}
+
+
+def method_options(name: str) -> type[MethodConfig]:
+    """Return the dataclass of a method's options.
+
+    Raises:
+        InputError: no method has the name.
+    """
+    if name not in METHODS:
+        raise InputError(f"method.name {name!r} is unknown; choose one of {', '.join(METHODS)}")
+    return METHODS[name][0]
+
+
+def build_method(segmenter: Segmenter, config: ExperimentConfig) -> Method:
+    """Return the configured method around a segmenter."""
+    method: Method = METHODS[config.method.name][1](segmenter, config, config.method)
+    return method

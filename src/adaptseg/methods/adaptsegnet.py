@@ -1,0 +1,106 @@
+"""AdaptSegNet: adversarial adaptation in the output space, single- and multi-level.
+
+Tsai et al., "Learning to Adapt Structured Output Space for Semantic Segmentation", CVPR 2018. Per iteration
+
+    segmenter       Σ λ_seg CE(source) + Σ λ_adv GAN(D(softmax target) -> source)        (equations 4 and 6)
+    discriminators  ½ GAN(D(softmax source) -> source) + ½ GAN(D(softmax target) -> target)      (equation 1)
+
+The ½ is the released code's. The discriminator's weights do not change within an iteration, so its one forward
+pass on the target serves both losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from adaptseg.config import ExperimentConfig, MethodConfig
+from adaptseg.data.loader import Batch
+from adaptseg.errors import InputError
+from adaptseg.losses import adversarial_loss
+from adaptseg.methods.base import Method, level_weights, segment_source
+from adaptseg.models.discriminator import SOURCE_LABEL, TARGET_LABEL, DiscriminatorConfig, build_discriminators
+from adaptseg.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSegNetConfig(MethodConfig):
+    """Options of `adaptsegnet`."""
+
+    name: str = "adaptsegnet"
+    lambda_seg: tuple[float, ...] = (0.1, 1.0)
+    """Weight of the segmentation loss per level, main last."""
+    lambda_adv: tuple[float, ...] = (0.0002, 0.001)
+    """Weight of the adversarial loss per level, main last."""
+    gan: str = "vanilla"
+    """vanilla (binary cross-entropy) or least_squares."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """The discriminators, one per level."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown kinds of GAN."""
+        if self.gan not in ("vanilla", "least_squares"):
+            raise InputError(f"method.gan is {self.gan!r}; choose vanilla or least_squares")
+
+
+class AdaptSegNet(Method):
+    """One discriminator per level tells the segmenter's outputs on source and target apart."""
+
+    def __init__(self, segmenter: Segmenter, config: ExperimentConfig, options: AdaptSegNetConfig) -> None:
+        """Build the discriminators."""
+        super().__init__(segmenter, config)
+        levels = config.model.levels
+        self.lambda_seg = level_weights("lambda_seg", options.lambda_seg, levels)
+        self.lambda_adv = level_weights("lambda_adv", options.lambda_adv, levels)
+        self.options = options
+        self.discriminators = build_discriminators(
+            options.discriminator, len(segmenter.label_space), levels, seed=config.seed + 1
+        )
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Return the segmenter's optimiser and the discriminators' Adam."""
+        settings = self.options.discriminator
+        group = {
+            "params": list(self.discriminators.parameters()),
+            "lr": settings.lr,
+            "initial_lr": settings.lr,
+        }
+        return {**super().optimizers(), "discriminators": Adam([group], lr=settings.lr, betas=settings.betas)}
+
+    def discriminator_input(self, logits: Tensor) -> Tensor:
+        """Return what the discriminators see of logits (N, C, H, W): class probabilities, same shape."""
+        return logits.float().softmax(1)
+
+    def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        """Add the gradients of one iteration: segment, fool, tell apart."""
+        assert target is not None
+        source_logits, losses = segment_source(self.segmenter, source, self.lambda_seg)
+
+        outputs, output_gradients = [], []
+        for level, logits in enumerate(self.segmenter(target["image"])):
+            outputs.append(self.discriminator_input(logits))
+            seen = outputs[-1].detach().requires_grad_()
+            verdict = self.discriminators[level](seen)
+
+            # Fool the discriminator: the gradient stops at its input, its weights take none of it.
+            fooling = adversarial_loss(verdict, SOURCE_LABEL, self.options.gan)
+            (gradient,) = torch.autograd.grad(self.lambda_adv[level] * fooling, seen, retain_graph=True)
+            output_gradients.append(gradient)
+            losses[f"adv{level + 1}"] = fooling.detach()
+
+            # Train the discriminator on the target: its weights alone.
+            telling = adversarial_loss(verdict, TARGET_LABEL, self.options.gan) / 2
+            telling.backward(inputs=list(self.discriminators[level].parameters()))
+            losses[f"d{level + 1}"] = telling.detach()
+        torch.autograd.backward(outputs, output_gradients)
+
+        # Train the discriminator on the source.
+        for level, logits in enumerate(source_logits):
+            verdict = self.discriminators[level](self.discriminator_input(logits))
+            telling = adversarial_loss(verdict, SOURCE_LABEL, self.options.gan) / 2
+            telling.backward()
+            losses[f"d{level + 1}"] += telling.detach()
+        return losses

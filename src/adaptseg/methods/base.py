@@ -1,0 +1,91 @@
+"""What the training loop knows of a method: its networks, its optimisers, and its step."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adaptseg.config import ExperimentConfig
+from adaptseg.data.label_spaces import label_space
+from adaptseg.data.loader import Batch
+from adaptseg.errors import InputError
+from adaptseg.losses import cross_entropy
+from adaptseg.models.deeplab import build_network
+from adaptseg.models.segmenter import Segmenter
+from adaptseg.optimizers import segmenter_optimizer
+
+
+class Method(nn.Module):
+    """Owns its networks and says how a pair of batches becomes gradients.
+
+    The loop owns optimiser steps, schedule, logging and checkpoints. Sub-modules other than the segmenter
+    (discriminators, a teacher) are the method's own and are saved beside it.
+    """
+
+    uses_target: ClassVar[bool] = True
+    """Whether `step` wants a batch of the target."""
+
+    def __init__(self, segmenter: Segmenter, config: ExperimentConfig) -> None:
+        """Take the segmenter to train and the complete configuration."""
+        super().__init__()
+        self.segmenter = segmenter
+        self.config = config
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Return the optimisers by name; the first is the segmenter's."""
+        return {"segmenter": segmenter_optimizer(self.segmenter.network, self.config.optimizer)}
+
+    def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        """Add the gradients of one iteration to the parameters.
+
+        Args:
+            source: labelled batch.
+            target: unlabelled batch; none where the method does not use the target.
+
+        Returns:
+            Detached scalar losses by name, unweighted, on the device.
+        """
+        raise NotImplementedError
+
+
+def build_segmenter(config: ExperimentConfig) -> Segmenter:
+    """Return the segmenter of an experiment, with random weights that depend on the seed alone."""
+    classes = label_space(config.label_space)
+    return Segmenter(
+        build_network(config.model, len(classes), seed=config.seed),
+        classes,
+        preprocessing=config.model.preprocessing,
+        align_corners=config.model.align_corners,
+        input_size=config.domain("evaluation").size,
+    )
+
+
+def level_weights(key: str, weights: tuple[float, ...], levels: int) -> tuple[float, ...]:
+    """Return one weight per level.
+
+    Raises:
+        InputError: their number is not that of the segmenter's levels.
+    """
+    if len(weights) != levels:
+        raise InputError(
+            f"method.{key} has {len(weights)} weights, but model.levels is {levels}; give one per level, main last"
+        )
+    return weights
+
+
+def segment_source(
+    segmenter: Segmenter, source: Batch, lambda_seg: tuple[float, ...]
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Forward the source, add the gradients of Σ λ_seg CE, and free the graph.
+
+    Returns:
+        The detached logits (N, C, H, W) of each level, and the losses `seg1`, … (auxiliary first).
+    """
+    labels = source["label"]
+    assert labels is not None
+    logits = segmenter(source["image"])
+    losses = {f"seg{level}": cross_entropy(x, labels) for level, x in enumerate(logits, start=1)}
+    sum(weight * loss for weight, loss in zip(lambda_seg, losses.values(), strict=True)).backward()  # type: ignore[union-attr]
+    return [x.detach() for x in logits], {name: loss.detach() for name, loss in losses.items()}

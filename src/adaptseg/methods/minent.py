@@ -1,0 +1,46 @@
+"""MinEnt: direct entropy minimisation on the target.
+
+Vu et al., "ADVENT: Adversarial Entropy Minimization for Domain Adaptation in Semantic Segmentation", CVPR 2019,
+section 3.1: Σ λ_seg CE(source) + Σ λ_ent entropy(target), equation 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adaptseg.config import ExperimentConfig, MethodConfig
+from adaptseg.data.loader import Batch
+from adaptseg.losses import entropy_loss
+from adaptseg.methods.base import Method, level_weights, segment_source
+from adaptseg.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinEntConfig(MethodConfig):
+    """Options of `minent`."""
+
+    name: str = "minent"
+    lambda_seg: tuple[float, ...] = (0.1, 1.0)
+    """Weight of the segmentation loss per level, main last."""
+    lambda_ent: tuple[float, ...] = (0.0002, 0.001)
+    """Weight of the target's entropy per level, main last."""
+
+
+class MinEnt(Method):
+    """Makes the segmenter sure of itself on the target."""
+
+    def __init__(self, segmenter: Segmenter, config: ExperimentConfig, options: MinEntConfig) -> None:
+        """Take one weight per level."""
+        super().__init__(segmenter, config)
+        self.lambda_seg = level_weights("lambda_seg", options.lambda_seg, config.model.levels)
+        self.lambda_ent = level_weights("lambda_ent", options.lambda_ent, config.model.levels)
+
+    def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        """Add the gradients of one iteration: segment the source, then sharpen the target."""
+        assert target is not None
+        losses = segment_source(self.segmenter, source, self.lambda_seg)[1]
+        entropies = [entropy_loss(logits.float().softmax(1)) for logits in self.segmenter(target["image"])]
+        sum(weight * loss for weight, loss in zip(self.lambda_ent, entropies, strict=True)).backward()  # type: ignore[union-attr]
+        return losses | {f"ent{level}": loss.detach() for level, loss in enumerate(entropies, start=1)}

@@ -1,0 +1,1 @@
+"""Networks: backbones, the segmenter, the discriminator, and weights from files."""

@@ -1,0 +1,120 @@
+"""The segmenter: a raw network with its preprocessing and label space, all that using it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adaptseg.data.files import UInt8Array, decode_image, resize_image
+from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.errors import InputError
+from adaptseg.models.deeplab import SegmentationNetwork
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How RGB values 0 … 255 become a network's input: (value - mean) / std, channels in `order`."""
+
+    order: str
+    """RGB or BGR."""
+    mean: tuple[float, float, float]
+    """Per channel, in `order`, of values 0 … 255."""
+    std: tuple[float, float, float]
+    """Per channel, in `order`, of values 0 … 255."""
+
+
+PREPROCESSING = {
+    # The mean of the released code's Caffe-style initial weights, BGR.
+    "caffe": Preprocessing("BGR", (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0)),
+    # ImageNet's statistics as torchvision's weights use them, times 255.
+    "imagenet": Preprocessing("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "none": Preprocessing("RGB", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+
+class Segmenter(nn.Module):
+    """Images to logits at the input's size, one tensor per level, the main level last."""
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        label_space: LabelSpace,
+        preprocessing: str = "caffe",
+        align_corners: bool = True,
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        """Join a raw network with what it needs.
+
+        Args:
+            network: preprocessed image (N, 3, H, W) to logits per level at 1/8 size.
+            label_space: names of the classes, in the order of the logits' channels.
+            preprocessing: a key of `PREPROCESSING`.
+            align_corners: of the bilinear up-sampling of logits.
+            input_size: width and height of the images it was trained for; `predict` scales to its height.
+        """
+        super().__init__()
+        self.network = network
+        self.label_space = label_space
+        self.preprocessing = preprocessing
+        self.align_corners = align_corners
+        self.input_size = input_size
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Return the network's input for RGB images (N, 3, H, W), uint8 or float, 0 … 255."""
+        settings = PREPROCESSING[self.preprocessing]
+        x = images.float()
+        if settings.order == "BGR":
+            x = x.flip(1)
+        mean = torch.tensor(settings.mean, device=x.device).view(1, 3, 1, 1)
+        std = torch.tensor(settings.std, device=x.device).view(1, 3, 1, 1)
+        return (x - mean) / std
+
+    def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return logits (N, C, h, w) at `size` (height, width), bilinear."""
+        return functional.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of each level at the size of the RGB images (N, 3, H, W), values 0 … 255."""
+        size = (images.shape[-2], images.shape[-1])
+        return tuple(self.upsample(logits, size) for logits in self.network(self.preprocess(images)))
+
+    @torch.no_grad()
+    def predict(self, image: str | Path | Image.Image | UInt8Array) -> UInt8Array:
+        """Return train ids, uint8 (H, W), of one image at its own size.
+
+        Args:
+            image: a file, a PIL image, or a uint8 (H, W, 3) RGB array. A segmenter with an `input_size` sees it
+                scaled to that height; logits are up-sampled to the image's own size.
+
+        Raises:
+            InputError: the file is not a readable image, or the array has another shape or type.
+        """
+        array = _rgb_array(image)
+        height, width = array.shape[:2]
+        scaled = array
+        if self.input_size is not None:
+            scaled = resize_image(array, (max(8, round(width * self.input_size[1] / height)), self.input_size[1]))
+        device = next(self.parameters()).device
+        images = torch.from_numpy(scaled.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
+        logits = self.network(self.preprocess(images))[-1]
+        train_ids = self.upsample(logits.float(), (height, width)).argmax(1)
+        return train_ids[0].to(torch.uint8).cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:
+    if isinstance(image, str | Path):
+        try:
+            return decode_image(Path(image).read_bytes(), str(image))
+        except OSError as error:
+            raise InputError(f"{image}: cannot be read ({error.strerror}); check the path") from error
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise InputError(f"an image array must be uint8 (H, W, 3), but this is {image.dtype} {image.shape}")
+    return image

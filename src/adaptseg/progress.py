@@ -1,0 +1,56 @@
+"""Progress on the terminal: a live bar, or plain lines where the output is a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class Progress:
+    """Shows step, losses, images per second and time left."""
+
+    def __init__(self, steps: int, start: int) -> None:
+        """Prepare for steps `start` to `steps`."""
+        self.steps, self.start = steps, start
+        console = Console(stderr=True)
+        self._bar = RichProgress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._live = console.is_terminal
+        self._task = self._bar.add_task("train", total=steps, completed=start, text="")
+        self._began = self._printed = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        """Start the live display."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the live display."""
+        self._bar.stop()
+
+    def update(self, done: int, losses: Mapping[str, float], images_per_second: float) -> None:
+        """Show the state after `done` steps."""
+        text = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        text = f"{text}  {images_per_second:.1f} images/s"
+        self._bar.update(self._task, completed=done, text=text)
+        now = time.monotonic()
+        if not self._live and (done == self.steps or now - self._printed > SECONDS_BETWEEN_LINES):
+            left = (now - self._began) / max(1, done - self.start) * (self.steps - done)
+            print(f"step {done}/{self.steps}  {text}  {left:.0f} s left", file=sys.stderr, flush=True)
+            self._printed = now

@@ -1,0 +1,86 @@
+"""Tables and pictures that show what a run achieved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from adaptseg.compare import SeedRuns, table_rows
+from adaptseg.data.dataset import Domain
+from adaptseg.data.files import UInt8Array, resize_image
+from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
+from adaptseg.models.weights import load_model
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
+from matplotlib.patches import Patch  # noqa: E402
+
+
+def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> None:
+    """Print IoU per class and mIoU, a column per experiment, in per cent."""
+    seeds = len(columns[0].results)
+    over = f", mean over {seeds} seeds" if seeds > 1 else ""
+    table = Table(title=f"IoU in %, protocol {columns[0].summary()['protocol']}{over}")
+    table.add_column("class")
+    for column in columns:
+        table.add_column(column.name, justify="right")
+    rows = list(table_rows(columns))
+    for name, texts in rows:
+        if name == rows[-1][0]:
+            table.add_section()
+        table.add_row(name, *texts, style="bold" if name == rows[-1][0] else "")
+    (console or Console()).print(table)
+
+
+def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images: int = 4) -> None:
+    """Write a picture: image, each experiment's prediction (its first seed), ground truth, and the classes' legend.
+
+    Args:
+        columns: finished experiments.
+        domain: labelled images to show; evenly spaced ones are taken.
+        path: the PNG file.
+        images: number of rows.
+    """
+    models = [load_model(column.runs[0]) for column in columns]
+    indices = np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int)
+    titles = ["image", *(f"{column.name}  {100 * column.mious[0]:.1f}" for column in columns), "ground truth"]
+    first = domain.read(int(indices[0]))[0]
+    width = 3.6
+    height = width * first.shape[0] / first.shape[1]
+    figure, axes = plt.subplots(
+        len(indices),
+        len(titles),
+        figsize=(width * len(titles), height * len(indices) + 0.9),
+        squeeze=False,
+        layout="constrained",
+    )
+    shown: set[int] = set()
+    for row, index in zip(axes, indices, strict=True):
+        image, label = domain.read(int(index))
+        assert label is not None
+        maps = [*(model.predict(_at_size(image, domain)) for model in models), label]
+        shown.update(int(value) for train_ids in maps for value in np.unique(train_ids))
+        pictures = [image, *(domain.label_space.palette[train_ids] for train_ids in maps)]
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture)
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=13)
+    legend = _legend(domain.label_space, shown - {IGNORE_INDEX})
+    figure.legend(handles=legend, loc="outside lower center", ncols=min(10, len(legend)), frameon=False, fontsize=11)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _at_size(image: UInt8Array, domain: Domain) -> UInt8Array:
+    return image if domain.size is None else resize_image(image, domain.size)
+
+
+def _legend(label_space: LabelSpace, shown: set[int]) -> list[Patch]:
+    colors = label_space.palette / 255
+    return [Patch(color=tuple(colors[index]), label=label_space.classes[index]) for index in sorted(shown)]

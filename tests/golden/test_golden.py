@@ -1,0 +1,217 @@
+"""The figures of the authors' released code (AdaptSegNet and ADVENT), see tests/golden/README.md.
+
+The environment variable ADAPTSEG_GOLDEN names another folder with `weights.py`, `adaptsegnet.json`, `advent.json`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adaptseg.config import DomainConfig, ExperimentConfig, MethodConfig, ModelConfig, OptimizerConfig
+from adaptseg.data.label_spaces import label_space
+from adaptseg.data.loader import Batch
+from adaptseg.losses import entropy_loss, entropy_map
+from adaptseg.methods import build_method
+from adaptseg.methods.adaptsegnet import AdaptSegNetConfig
+from adaptseg.methods.advent import AdventConfig
+from adaptseg.methods.base import Method
+from adaptseg.methods.minent import MinEntConfig
+from adaptseg.models.deeplab import SegmentationNetwork, build_network
+from adaptseg.models.discriminator import Discriminator, DiscriminatorConfig
+from adaptseg.models.segmenter import Segmenter
+from adaptseg.optimizers import poly_factor, set_learning_rates
+
+pytestmark = pytest.mark.golden
+
+FOLDER = Path(os.environ.get("ADAPTSEG_GOLDEN", Path(__file__).parent))
+FORWARD, TRAJECTORY = 1e-4, 1e-3
+RELEASED = ModelConfig(backbone="resnet101", levels=2, aspp_branches=2)
+NO_UPSAMPLING = DiscriminatorConfig(upsample=False)
+
+
+def load_recipe() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_weights", FOLDER / "weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+recipe = load_recipe()
+adaptsegnet = json.loads((FOLDER / "adaptsegnet.json").read_text())
+advent = json.loads((FOLDER / "advent.json").read_text())
+
+
+def fill(module: nn.Module, prefix: str = "") -> None:
+    """Give every entry of the state dict the golden recipe's value."""
+    state = {name: recipe.tensor(prefix + name, tuple(value.shape)) for name, value in module.state_dict().items()}
+    module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
+
+
+def assert_digest(actual: Tensor, expected: dict[str, Any], tolerance: float) -> None:
+    """Compare shape, mean, standard deviation and sampled values, relative to the tensor's spread."""
+    values = actual.detach().double().numpy()
+    assert list(values.shape) == expected["shape"]
+    at = values.reshape(-1)[expected["index"]]
+    scale = expected["std"] + abs(expected["mean"])
+    np.testing.assert_allclose(at, expected["at"], rtol=tolerance, atol=tolerance * scale)
+    assert values.mean() == pytest.approx(expected["mean"], abs=tolerance * scale)
+    assert values.std() == pytest.approx(expected["std"], rel=tolerance)
+
+
+def golden_network(config: ModelConfig) -> SegmentationNetwork:
+    network = build_network(config, 19, seed=0)
+    fill(network)
+    return network
+
+
+def image(seed: int, height: int = 129, width: int = 161) -> Tensor:
+    return torch.from_numpy(recipe.image(seed, height, width))
+
+
+@pytest.mark.parametrize(
+    ("key", "figures", "config"),
+    [
+        ("eval_multi", adaptsegnet, RELEASED),
+        ("eval_single", adaptsegnet, replace(RELEASED, levels=1)),
+        ("eval_vgg", adaptsegnet, ModelConfig(backbone="vgg16", levels=1, aspp_branches=2)),
+        ("eval_multi_four_branches", advent, ModelConfig(backbone="resnet101", levels=2)),
+    ],
+)
+@torch.no_grad()
+def test_logits(key: str, figures: dict[str, Any], config: ModelConfig) -> None:
+    logits = golden_network(config).eval()(image(1))
+    assert len(logits) == len(figures[key])
+    for actual, expected in zip(logits, figures[key], strict=True):
+        assert_digest(actual, expected, FORWARD)
+
+
+def golden_probabilities() -> Tensor:
+    channel = image(3)[:, :1].repeat(1, 19, 1, 1)
+    return (channel * torch.arange(19.0).view(1, 19, 1, 1) / 400).softmax(1)
+
+
+@torch.no_grad()
+def test_discriminator() -> None:
+    discriminator = Discriminator(19, upsample=False)
+    fill(discriminator, "D.")
+    assert_digest(discriminator(golden_probabilities()), adaptsegnet["discriminator"], FORWARD)
+
+
+def test_entropy() -> None:
+    assert_digest(entropy_map(golden_probabilities()), advent["entropy_map"], FORWARD)
+    assert entropy_loss(golden_probabilities()).item() == pytest.approx(advent["entropy_loss"], rel=FORWARD)
+
+
+TRAININGS: dict[str, tuple[dict[str, Any], ModelConfig, MethodConfig, OptimizerConfig]] = {
+    "train_multi_vanilla": (
+        adaptsegnet,
+        RELEASED,
+        AdaptSegNetConfig(discriminator=NO_UPSAMPLING),
+        OptimizerConfig(),
+    ),
+    "train_multi_vanilla_released": (
+        adaptsegnet,
+        RELEASED,
+        AdaptSegNetConfig(discriminator=NO_UPSAMPLING),
+        OptimizerConfig(repeated_updates=True),
+    ),
+    "train_single_ls": (
+        adaptsegnet,
+        RELEASED,
+        AdaptSegNetConfig(
+            lambda_seg=(0.0, 1.0), lambda_adv=(0.0, 0.01), gan="least_squares", discriminator=NO_UPSAMPLING
+        ),
+        OptimizerConfig(),
+    ),
+    "train_minent": (advent, ModelConfig(), MinEntConfig(), OptimizerConfig()),
+    "train_advent": (advent, ModelConfig(), AdventConfig(discriminator=NO_UPSAMPLING), OptimizerConfig()),
+}
+
+
+def golden_method(model: ModelConfig, method: MethodConfig, optimizer: OptimizerConfig) -> Method:
+    domain = DomainConfig(layout="folder")
+    config = ExperimentConfig(
+        label_space="cityscapes19", source=domain, target=domain, model=model, method=method, optimizer=optimizer
+    )
+    segmenter = Segmenter(golden_network(model), label_space("cityscapes19"), preprocessing="none")
+    built = build_method(segmenter, config)
+    for level, discriminator in enumerate(getattr(built, "discriminators", []), start=1):
+        fill(discriminator, f"D{level}.")
+    return built.train()
+
+
+def batch(image: Tensor, labels: np.ndarray[Any, Any] | None = None) -> Batch:
+    return Batch(image=image, label=None if labels is None else torch.from_numpy(labels), names=["golden"])
+
+
+@pytest.mark.parametrize("key", TRAININGS)
+def test_trajectory(key: str) -> None:
+    figures, *configs = TRAININGS[key]
+    method = golden_method(*configs)
+    optimizers = method.optimizers()
+    for i, expected in enumerate(figures[key]["log"]):
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
+            set_learning_rates(optimizer, poly_factor(i, 250_000, 0.9))
+        losses = method.step(
+            batch(image(100 + i), recipe.labels(200 + i, 129, 161)), batch(image(300 + i, 97, 129) * 0.7 + 10)
+        )
+        gradients = [p.grad for p in method.segmenter.parameters() if p.grad is not None]
+        actual = {name: loss.item() for name, loss in losses.items()}
+        actual["grad_norm"] = torch.stack([g.double().norm() for g in gradients]).norm().item()
+        assert actual == pytest.approx(expected, rel=TRAJECTORY)
+        for optimizer in optimizers.values():
+            optimizer.step()
+    for name, expected in figures[key]["final"].items():
+        assert_digest(parameter(method, name), expected, TRAJECTORY)
+
+
+def parameter(method: Method, name: str) -> Tensor:
+    """Return a tensor by its golden name: `D1.conv3.weight` is of the first level's discriminator."""
+    if name.startswith("D"):
+        discriminators: Any = method.discriminators
+        return discriminators[int(name[1]) - 1].state_dict()[name[3:]]  # type: ignore[no-any-return]
+    return method.segmenter.network.state_dict()[name]
+
+
+def test_optimizer_multiplicity() -> None:
+    _, model, options, optimizer = TRAININGS["train_multi_vanilla_released"]
+    method = golden_method(model, options, optimizer)
+    groups = method.optimizers()["segmenter"].param_groups
+    counts = Counter({group["repeats"]: 0 for group in groups})
+    names = {id(p): name for name, p in method.segmenter.network.named_parameters()}
+    repeats = {names[id(p)]: group["repeats"] for group in groups for p in group["params"]}
+    counts.update(repeats.values())
+    assert {str(k): v for k, v in counts.items()} == adaptsegnet["optimizer_multiplicity"]
+    for name, expected in adaptsegnet["multiplicity_examples"].items():
+        assert repeats[name] == expected
+
+
+def test_every_figure_is_checked() -> None:
+    checked = {
+        *TRAININGS,
+        "eval_multi",
+        "eval_single",
+        "eval_vgg",
+        "eval_multi_four_branches",
+        "discriminator",
+        "entropy_map",
+        "entropy_loss",
+        "optimizer_multiplicity",
+        "multiplicity_examples",
+    }
+    assert set(adaptsegnet) | set(advent) == checked
