@@ -1,7 +1,7 @@
 """adaptseg: unsupervised domain adaptation for semantic segmentation.
 
-    import adaptseg
-    train_ids = adaptseg.load_model("runs/streets").predict("photo.jpg")
+import adaptseg
+train_ids = adaptseg.load_model("runs/streets").predict("photo.jpg")
 """
 
 from __future__ import annotations

@@ -116,7 +116,5 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        return [
-            line for k in keys for line in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else str(k))
-        ]
+        return [line for k in keys for line in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else str(k))]
     return [] if old == new else [f"{key}: {old} -> {new}"]

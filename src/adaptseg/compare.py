@@ -26,7 +26,7 @@ class SeedRuns:
 
     @property
     def mious(self) -> list[float]:
-        """mIoU per seed."""
+        """MIoU per seed."""
         return [result["miou"] for result in self.results]
 
     def iou(self, name: str) -> float | None:

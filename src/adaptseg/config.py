@@ -223,7 +223,7 @@ class ExperimentConfig:
         Raises:
             InputError: the role has no layout.
         """
-        config = replace(getattr(self, role), labelled=role != "target")
+        config: DomainConfig = replace(getattr(self, role), labelled=role != "target")
         if role == "evaluation":
             base = replace(self.target, labelled=True, split=None, include=None, count=None)
             config = base.overlaid(self.evaluation)

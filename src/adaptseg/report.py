@@ -17,8 +17,8 @@ from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
 from adaptseg.models.weights import load_model
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
-from matplotlib.patches import Patch  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.patches import Patch
 
 
 def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers import TensorBoardLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -65,7 +65,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
     fabric = open_fabric(config)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
-    method = build_method(segmenter, config).to(fabric.device)
+    method = build_method(segmenter, config).to(fabric.device, memory_format=torch.channels_last)
     domains = open_domains(config, method.uses_target)
     optimizers = method.optimizers()
     start = load_checkpoint(run, method, optimizers, config) if resume else 0

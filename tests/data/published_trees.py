@@ -1,7 +1,7 @@
 """Small trees of every published layout, as its publisher ships it, with real files of the right kind.
 
-The paths and values here are
-written out on their own, independently of the package's tables, so that a mistake there shows.
+The paths and values here are written out on their own, independently of the package's tables, so that a
+mistake there shows.
 """
 
 from __future__ import annotations
@@ -268,7 +268,8 @@ def make_names(tree: Tree, size: tuple[int, int], n: int) -> npt.NDArray[np.str_
 
 def make_label(tree: Tree, size: tuple[int, int], n: int) -> npt.NDArray[np.uint8]:
     """Return the label values, uint8 (H, W)."""
-    return np.vectorize(tree.values.__getitem__, otypes=[np.uint8])(make_names(tree, size, n))
+    values = [tree.values[name] for name in make_names(tree, size, n).ravel().tolist()]
+    return np.array(values, np.uint8).reshape(size[1], size[0])
 
 
 def save_label(path: Path, values: npt.NDArray[np.uint8], kind: str) -> None:
@@ -276,8 +277,10 @@ def save_label(path: Path, values: npt.NDArray[np.uint8], kind: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "synthia":
         # OpenCV's order: blue, green, red. The red channel has the class, the green one the instance.
-        channels = [np.zeros(values.shape), np.arange(values.size).reshape(values.shape) % 40000, values]
-        assert cv2.imwrite(str(path), np.stack(channels, axis=2).astype(np.uint16))
+        pixels = np.zeros((*values.shape, 3), np.uint16)
+        pixels[:, :, 1] = np.arange(values.size).reshape(values.shape)
+        pixels[:, :, 2] = values
+        assert cv2.imwrite(str(path), pixels)
         return
     image = Image.fromarray(values)
     if kind == "palette":

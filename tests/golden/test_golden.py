@@ -160,8 +160,8 @@ def batch(image: Tensor, labels: np.ndarray[Any, Any] | None = None) -> Batch:
 
 @pytest.mark.parametrize("key", TRAININGS)
 def test_trajectory(key: str) -> None:
-    figures, *configs = TRAININGS[key]
-    method = golden_method(*configs)
+    figures, model, options, settings = TRAININGS[key]
+    method = golden_method(model, options, settings)
     optimizers = method.optimizers()
     for i, expected in enumerate(figures[key]["log"]):
         for optimizer in optimizers.values():
@@ -184,8 +184,10 @@ def parameter(method: Method, name: str) -> Tensor:
     """Return a tensor by its golden name: `D1.conv3.weight` is of the first level's discriminator."""
     if name.startswith("D"):
         discriminators: Any = method.discriminators
-        return discriminators[int(name[1]) - 1].state_dict()[name[3:]]  # type: ignore[no-any-return]
-    return method.segmenter.network.state_dict()[name]
+        value: Tensor = discriminators[int(name[1]) - 1].state_dict()[name[3:]]
+        return value
+    value = method.segmenter.network.state_dict()[name]
+    return value
 
 
 def test_optimizer_multiplicity() -> None:

@@ -76,9 +76,7 @@ class ZipTree:
             with self._open().open(self._prefix + name) as member:
                 return member.read(size)
         except RuntimeError as error:
-            raise InputError(
-                f"{self.where(name)}: encrypted; unpack the archive with its password"
-            ) from error
+            raise InputError(f"{self.where(name)}: encrypted; unpack the archive with its password") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
             raise _broken(self._archive, error) from error
 
@@ -112,14 +110,8 @@ class JoinedTree:
 
 
 def _refuse_outside(archive: Path, name: str) -> None:
-    if (
-        name.startswith(("/", "\\"))
-        or ".." in PurePosixPath(name.replace("\\", "/")).parts
-        or ":" in name[:2]
-    ):
-        raise InputError(
-            f"{archive}: member {name!r} points outside the archive; download the official archive"
-        )
+    if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or ":" in name[:2]:
+        raise InputError(f"{archive}: member {name!r} points outside the archive; download the official archive")
 
 
 def _broken(archive: Path, error: Exception) -> InputError:
@@ -145,9 +137,7 @@ def holds(root: Path, folder: str, archives: Sequence[str]) -> bool:
 
 def _pieces(root: Path, folder: str, archives: Sequence[str]) -> dict[str, Path]:
     """Archive's stem -> the folder it was unpacked to, or the archive."""
-    pieces = {
-        path.stem: path for pattern in archives for path in sorted(root.glob(pattern)) if path.is_file()
-    }
+    pieces = {path.stem: path for pattern in archives for path in sorted(root.glob(pattern)) if path.is_file()}
     for pattern in archives:
         # Unpacking leftImg8bit_trainvaltest.zip often leaves leftImg8bit_trainvaltest/leftImg8bit.
         unpacked = sorted(root.glob(pattern.removesuffix(".zip")))

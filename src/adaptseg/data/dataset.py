@@ -89,4 +89,5 @@ class Domain:
                 f"{self.layout.where(index)}: label value {value} is outside the map (known: {known});"
                 f" add it to label_map, for example {value}: void"
             )
-        return mapped.astype(np.uint8)
+        train_ids: UInt8Array = mapped.astype(np.uint8)
+        return train_ids

@@ -56,9 +56,7 @@ class FolderTree:
         try:
             return (self.root / name).read_bytes()
         except OSError as error:
-            raise InputError(
-                f"{self.root / name}: cannot be read ({error.strerror}); restore the file"
-            ) from error
+            raise InputError(f"{self.root / name}: cannot be read ({error.strerror}); restore the file") from error
 
     def where(self, name: str) -> str:
         """Return a file's path."""
@@ -106,9 +104,7 @@ def open_image(data: bytes, where: str, *, header_only: bool = False) -> Image.I
     except InputError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds: each means that the file is broken.
-        raise InputError(
-            f"{where}: not a readable image ({_first_line(error)}); replace or remove the file"
-        ) from error
+        raise InputError(f"{where}: not a readable image ({_first_line(error)}); replace or remove the file") from error
     return image
 
 

@@ -47,16 +47,14 @@ def decode_synthia(raw_classes: Mapping[int, str], data: bytes, where: str) -> n
         InputError: the file has 8 bits, another number of channels, is damaged, or has unknown values.
     """
     open_image(data, where, header_only=True)
-    if b"IEND" not in data[-12:]:
+    if b"IEND" not in data:
         # OpenCV would fill the missing rows with zeros, without an error.
         raise InputError(f"{where}: truncated PNG file; unpack or download it again")
     pixels: npt.NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise InputError(f"{where}: damaged PNG file; unpack or download it again")
     if pixels.dtype != np.uint16:
-        raise InputError(
-            f"{where}: SYNTHIA labels must have 16 bits per channel, these have 8; {SYNTHIA_CURE}"
-        )
+        raise InputError(f"{where}: SYNTHIA labels must have 16 bits per channel, these have 8; {SYNTHIA_CURE}")
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         raise InputError(f"{where}: SYNTHIA labels must have 3 channels, these have 1; {SYNTHIA_CURE}")
     values = np.ascontiguousarray(pixels[:, :, 2])  # OpenCV's order is blue, green, red.
@@ -77,8 +75,7 @@ def _refuse_unknown(values: npt.NDArray[Any], where: str, raw_classes: Mapping[i
     else:
         cure = f"give the published label files, or name it in label_map, for example {unknown[0]}: void"
     raise InputError(
-        f"{where}: label value {unknown[0]} is outside the map"
-        f" (known: {_ranges(sorted(raw_classes))}); {cure}"
+        f"{where}: label value {unknown[0]} is outside the map (known: {_ranges(sorted(raw_classes))}); {cure}"
     )
 
 

@@ -54,13 +54,9 @@ class LabelSpace:
         """Refuse label spaces that 8-bit train ids or names cannot tell apart."""
         repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
         if repeated:
-            raise InputError(
-                f"label space {self.name}: class {repeated[0]!r} is named twice; name each class once"
-            )
+            raise InputError(f"label space {self.name}: class {repeated[0]!r} is named twice; name each class once")
         if not 2 <= len(self.classes) <= IGNORE_INDEX:
-            raise InputError(
-                f"label space {self.name} has {len(self.classes)} classes; give 2 to {IGNORE_INDEX}"
-            )
+            raise InputError(f"label space {self.name} has {len(self.classes)} classes; give 2 to {IGNORE_INDEX}")
 
     def __len__(self) -> int:
         """Return the number of classes."""
@@ -118,7 +114,5 @@ def label_space(spec: str | Sequence[str]) -> LabelSpace:
     if not isinstance(spec, str):
         return LabelSpace(f"own{len(spec)}", tuple(spec))
     if spec not in _named():
-        raise InputError(
-            f"label space {spec!r} is unknown; choose one of {', '.join(_named())}, or list class names"
-        )
+        raise InputError(f"label space {spec!r} is unknown; choose one of {', '.join(_named())}, or list class names")
     return _named()[spec]

@@ -24,9 +24,7 @@ class Streets:
         """Take style, split, count and size from the configuration."""
         style = config.root or ""
         if style not in streets.STYLES:
-            raise InputError(
-                f"root {style!r} of layout streets is unknown; choose {' or '.join(streets.STYLES)}"
-            )
+            raise InputError(f"root {style!r} of layout streets is unknown; choose {' or '.join(streets.STYLES)}")
         self.style = style
         self.split = (config.split or ["train"])[0]
         self.size = config.size or (256, 128)
@@ -88,8 +86,7 @@ def folder_layout(config: DomainConfig) -> Files:
             stem = _stem(image_file, "images")
             if stem not in by_stem:
                 raise InputError(
-                    f"{tree.root / image_file}: no label labels/{stem}.* beside it;"
-                    " add it, or remove the image"
+                    f"{tree.root / image_file}: no label labels/{stem}.* beside it; add it, or remove the image"
                 )
             label_files.append(by_stem[stem])
     raw_classes = _folder_classes(config) if config.labelled else {}
@@ -109,9 +106,7 @@ def _folder_classes(config: DomainConfig) -> dict[int, str]:
     elif config.classes is not None:
         raw_classes = dict(enumerate(label_space(config.classes).classes))
     else:
-        raise InputError(
-            f"{config.root}: a labelled folder needs classes (names in order) or label_map (value: name)"
-        )
+        raise InputError(f"{config.root}: a labelled folder needs classes (names in order) or label_map (value: name)")
     return {IGNORE_INDEX: VOID, **raw_classes}
 
 

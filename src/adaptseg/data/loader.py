@@ -79,10 +79,10 @@ def batches(dataset: StepDataset, first_step: int, steps: int, workers: int, pin
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch with its tensors on `device`."""
+    """Return the batch with its tensors on `device`, images channels-last (faster convolutions, same results)."""
     label = batch["label"]
     return Batch(
-        image=batch["image"].to(device, non_blocking=True),
+        image=batch["image"].to(device, non_blocking=True, memory_format=torch.channels_last),
         label=None if label is None else label.to(device, non_blocking=True),
         names=batch["names"],
     )

@@ -147,9 +147,7 @@ PUBLISHED: Mapping[str, Published] = {
     ),
     # Sakaridis et al. 2019: train has day/, twilight/ and night/; the target domain is the night.
     "dark_zurich": Published(
-        forms=(
-            Form(image="rgb_anon/{split}/{key}_rgb_anon.{ext}", label="gt/{split}/{key}_gt_labelIds.png"),
-        ),
+        forms=(Form(image="rgb_anon/{split}/{key}_rgb_anon.{ext}", label="gt/{split}/{key}_gt_labelIds.png"),),
         raw_classes=labels.CITYSCAPES_IDS_AND_255,
         image_archives=("Dark_Zurich_*_anon*.zip",),
         label_archives=("Dark_Zurich_*_anon*.zip",),
@@ -191,11 +189,20 @@ def published_layout(config: DomainConfig) -> Files:
     root = Path(configured_root(config))
     splits = _splits(config, published)
     form, images, label_tree = _on_disk(root, published, splits, bool(config.labelled))
-    found = [(split, match) for split in splits for match in _images(images, form, split)]
+    found: list[tuple[str, re.Match[str]]] = []
+    for split in splits:
+        matches = _images(images, form, split)
+        if not matches:
+            raise _no_images(published, form, images, split)
+        found += [(split, match) for match in matches]
     names = [form.name.format(**match.groupdict()) for _, match in found]
-    kept = included(names, config.include if config.include is not None else published.default_include)
+    patterns = config.include if config.include is not None else published.default_include
+    kept = included(names, patterns)
     if not kept:
-        raise _no_images(config, published, form, images, names)
+        raise InputError(
+            f"{images.root}: none of {len(names)} images matches include {list(patterns or ())};"
+            f" their names are like {names[0]}"
+        )
     image_files = [found[i][1].string for i in kept]
     label_files: list[str] = []
     raw_classes: Mapping[int, str] = {}
@@ -218,9 +225,7 @@ def _splits(config: DomainConfig, published: Published) -> list[str]:
     """Folders of the configured splits, as the publisher calls them."""
     if not published.has_splits:
         if config.split not in (None, [], ["all"]):
-            raise InputError(
-                f"split {config.split} of layout {config.layout}: it has no splits; give none, or [all]"
-            )
+            raise InputError(f"split {config.split} of layout {config.layout}: it has no splits; give none, or [all]")
         return [""]
     return [published.split_folders.get(split, split) for split in config.split or ["train"]]
 
@@ -243,9 +248,7 @@ def _on_disk(
             return form, images, label_tree
         partly = partly or (form, images)
     if partly is None:
-        raise _missing(
-            root, published, _top_folder(published.forms[0].image, splits[0]), published.image_archives
-        )
+        raise _missing(root, published, _top_folder(published.forms[0].image, splits[0]), published.image_archives)
     unpublished = _unlabelled(published, splits[0])
     if unpublished:
         raise InputError(f"{root}: {unpublished}")
@@ -301,20 +304,11 @@ def _unlabelled(published: Published, folder: str) -> str:
     return f"labels of split {split} are not published; choose another split, or use it without labels"
 
 
-def _no_images(
-    config: DomainConfig, published: Published, form: Form, images: FileTree, names: Sequence[str]
-) -> InputError:
-    if names:
-        patterns = config.include if config.include is not None else list(published.default_include or ())
-        return InputError(
-            f"{images.root}: none of {len(names)} images matches include {patterns};"
-            f" their names are like {names[0]}"
-        )
+def _no_images(published: Published, form: Form, images: FileTree, split: str) -> InputError:
     expected = form.image.replace("{ext}", "png")
-    splits = f" for split {', '.join(config.split or ['train'])}" if published.has_splits else ""
     available = sorted(_available_splits(images, form)) if published.has_splits else []
     hint = f"it has splits {', '.join(available)}" if available else "check the folder's contents"
-    return InputError(f"{images.root}: no images {expected}{splits}; {hint}")
+    return InputError(f"{images.root}: no images {expected}{f' for split {split}' if split else ''}; {hint}")
 
 
 def _available_splits(images: FileTree, form: Form) -> set[str]:
@@ -326,34 +320,20 @@ def _available_splits(images: FileTree, form: Form) -> set[str]:
 
 def _missing(root: Path, published: Published, folder: str, archives: Sequence[str]) -> InputError:
     """The error for a root without `folder` and archives; it names the right root where that is near."""
-    tops = {
-        _top_folder(path, "train").split("/")[0]
-        for form in published.forms
-        for path in (form.image, form.label)
-    }
+    tops = {_top_folder(path, "train").split("/")[0] for form in published.forms for path in (form.image, form.label)}
     root = root.absolute()
     what = f"{folder}/" + (f" and no {' or '.join(archives)}" if archives else "")
     for parent in list(root.parents)[:4]:
         inside = root.relative_to(parent).parts[0] in tops
         if inside and holds(parent, folder, archives):
-            return InputError(f"{root}: a folder inside the data set, one too deep; give root {parent}")
+            return InputError(f"{root}: a folder inside the data set, too deep; give root {parent}")
     below = [path for path in sorted(root.glob("*")) if path.is_dir()]
-    deeper = [
-        path for folder_below in below[:100] for path in sorted(folder_below.glob("*")) if path.is_dir()
-    ]
+    deeper = [path for folder_below in below[:100] for path in sorted(folder_below.glob("*")) if path.is_dir()]
     for path in below + deeper:
         if holds(path, folder, archives):
             return InputError(f"{root}: no {what} in it, but in {path}; give root {path}")
-    packed = [
-        path
-        for path in sorted(root.glob("*"))
-        if path.name.lower().endswith((".rar", ".tar", ".tar.gz", ".7z"))
-    ]
+    packed = [path for path in sorted(root.glob("*")) if path.name.lower().endswith((".rar", ".tar", ".tar.gz", ".7z"))]
     if packed:
-        return InputError(
-            f"{root}: no {what} in it, but {packed[0].name}, which cannot be read in place; unpack it"
-        )
+        return InputError(f"{root}: no {what} in it, but {packed[0].name}, which cannot be read in place; unpack it")
     has = ", ".join(sorted(path.name for path in root.glob("*"))[:5]) or "nothing"
-    return InputError(
-        f"{root}: no {what} in it (it has {has}); give as root the folder that contains {folder}/"
-    )
+    return InputError(f"{root}: no {what} in it (it has {has}); give as root the folder that contains {folder}/")

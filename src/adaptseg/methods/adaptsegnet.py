@@ -11,6 +11,7 @@ pass on the target serves both losses.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -22,6 +23,7 @@ from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
 from adaptseg.losses import adversarial_loss
 from adaptseg.methods.base import Method, level_weights, segment_source
+from adaptseg.models.batch_norm import running_statistics_kept
 from adaptseg.models.discriminator import SOURCE_LABEL, TARGET_LABEL, DiscriminatorConfig, build_discriminators
 from adaptseg.models.segmenter import Segmenter
 
@@ -37,6 +39,8 @@ class AdaptSegNetConfig(MethodConfig):
     """Weight of the adversarial loss per level, main last."""
     gan: str = "vanilla"
     """vanilla (binary cross-entropy) or least_squares."""
+    running_statistics: str = "both"
+    """Domains whose batches update batch norm's running statistics: both (as released) or target."""
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     """The discriminators, one per level."""
 
@@ -44,6 +48,8 @@ class AdaptSegNetConfig(MethodConfig):
         """Refuse unknown kinds of GAN."""
         if self.gan not in ("vanilla", "least_squares"):
             raise InputError(f"method.gan is {self.gan!r}; choose vanilla or least_squares")
+        if self.running_statistics not in ("both", "target"):
+            raise InputError(f"method.running_statistics is {self.running_statistics!r}; choose both or target")
 
 
 class AdaptSegNet(Method):
@@ -77,7 +83,9 @@ class AdaptSegNet(Method):
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration: segment, fool, tell apart."""
         assert target is not None
-        source_logits, losses = segment_source(self.segmenter, source, self.lambda_seg)
+        target_only = self.options.running_statistics == "target"
+        with running_statistics_kept(self.segmenter) if target_only else nullcontext():
+            source_logits, losses = segment_source(self.segmenter, source, self.lambda_seg)
 
         outputs, output_gradients = [], []
         for level, logits in enumerate(self.segmenter(target["image"])):
@@ -93,7 +101,7 @@ class AdaptSegNet(Method):
 
             # Train the discriminator on the target: its weights alone.
             telling = adversarial_loss(verdict, TARGET_LABEL, self.options.gan) / 2
-            telling.backward(inputs=list(self.discriminators[level].parameters()))
+            torch.autograd.backward(telling, inputs=list(self.discriminators[level].parameters()))
             losses[f"d{level + 1}"] = telling.detach()
         torch.autograd.backward(outputs, output_gradients)
 
@@ -101,6 +109,6 @@ class AdaptSegNet(Method):
         for level, logits in enumerate(source_logits):
             verdict = self.discriminators[level](self.discriminator_input(logits))
             telling = adversarial_loss(verdict, SOURCE_LABEL, self.options.gan) / 2
-            telling.backward()
+            torch.autograd.backward(telling)
             losses[f"d{level + 1}"] += telling.detach()
         return losses

@@ -104,7 +104,7 @@ class Segmenter(nn.Module):
         images = torch.from_numpy(scaled.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
         logits = self.network(self.preprocess(images))[-1]
         train_ids = self.upsample(logits.float(), (height, width)).argmax(1)
-        return train_ids[0].to(torch.uint8).cpu().numpy()  # type: ignore[no-any-return]
+        return np.asarray(train_ids[0].to(torch.uint8).cpu())
 
 
 def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:

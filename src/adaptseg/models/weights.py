@@ -91,7 +91,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = "it is a pickle that holds more than tensors" if "weights_only" in str(error) else "broken or truncated"
+        reason = (
+            "it is a pickle that holds more than tensors" if "weights_only" in str(error) else "broken or truncated"
+        )
         raise InputError(
             f"{path}: not loaded, {reason}; get the file again, or save it as plain tensors (safetensors)"
         ) from error
@@ -117,7 +119,9 @@ def load_state(network: SegmentationNetwork, state: Mapping[str, Tensor], where:
         f"{len(names)} {kind}: {', '.join(names[:3])}{', …' if names[3:] else ''}" for kind, names in problems if names
     ]
     if listed:
-        raise InputError(f"{where}: weights of another architecture ({'; '.join(listed)}); check model.backbone, levels")
+        raise InputError(
+            f"{where}: weights of another architecture ({'; '.join(listed)}); check model.backbone, levels"
+        )
     network.load_state_dict(dict(state), strict=False)
 
 
