@@ -65,7 +65,8 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
     fabric = open_fabric(config)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
-    method = build_method(segmenter, config).to(fabric.device, memory_format=torch.channels_last)
+    method = build_method(segmenter, config).to(fabric.device)
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
     optimizers = method.optimizers()
     start = load_checkpoint(run, method, optimizers, config) if resume else 0

@@ -206,9 +206,9 @@ def traffic_light(rng: random.Random, x: float, z: float, side: int) -> list[Pat
         patches = [_post(x, z, 5.9, 0.18), Patch(Label.POLE, "pole", limb(x, 5.7, tip, 5.8, z, 0.14))]
         heads.append((tip, 4.9))
     for middle, low in heads:
-        patches.append(Patch(Label.TRAFFIC_LIGHT, "signal head", facing(z, middle - 0.23, middle + 0.23, low, low + 1.15)))
+        patches.append(Patch(Label.TRAFFIC_LIGHT, "signal head", facing(z, middle - 0.26, middle + 0.26, low, low + 1.2)))
         for k, material in enumerate(("red", "amber", "green")):
-            lamp = disc(middle, low + 0.95 - 0.37 * k, z, 0.14, 0.14)
+            lamp = disc(middle, low + 0.98 - 0.38 * k, z, 0.15, 0.15)
             patches.append(Patch(Label.TRAFFIC_LIGHT, material, lamp, 0.0, 1.0 if k == lit else 0.35))
     return patches
 

@@ -68,6 +68,8 @@ class Camera:
     """Of the street, in 1/m; positive bends right."""
     yaw: float
     """Column of the street's vanishing point, in image heights right of the middle."""
+    keep: int
+    """Side on which traffic keeps: 1 right; -1 left, where the world is mirrored."""
 
     def bend(self, z: FloatArray) -> FloatArray:
         """Sideways shift in metres of the street at depths `z`."""
@@ -78,7 +80,7 @@ class Camera:
     def project(self, points: FloatArray) -> FloatArray:
         """Image coordinates (N, 2) of world points (N, 3): columns from the middle, rows from the top."""
         z = np.maximum(points[:, 2], NEAR)
-        u = self.yaw + self.focal * (points[:, 0] + self.bend(z)) / z
+        u = self.yaw + self.keep * self.focal * (points[:, 0] + self.bend(z)) / z
         v = self.horizon + self.focal * (self.height - points[:, 1]) / z + self.roll * u
         return np.stack([u, v], axis=1)
 

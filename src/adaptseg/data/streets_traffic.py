@@ -42,6 +42,7 @@ def car(rng: random.Random, x: float, z: float, oncoming: bool) -> list[Patch]:
     cabin: list[Point] = [
         (side, deck, cab0), (side, deck, cab1), (side + inset, top, roof1), (side + inset, top, roof0),
     ]  # fmt: skip
+    body.append(Patch(Label.CAR, "car", flat(x - half + 0.16, x + half - 0.16, roof0, roof1, top), tone, 1.15))
     body.append(Patch(Label.CAR, "car", cabin, tone, 0.85))
     if z < FAR_CAR:
         low, high = deck + 0.05, top - 0.1
@@ -60,7 +61,7 @@ def _car_end(
 ) -> list[Patch]:
     """Near end of a car: bumper, lamps, plate, and the window above them."""
     foot, head = cabin
-    low, high = half - 0.07, half - 0.2
+    low, high = half, half - 0.16
     screen: list[Point] = [(x - low, deck, foot), (x + low, deck, foot), (x + high, top, head), (x - high, top, head)]
     end: list[Point] = [
         (x - half, 0.28, z), (x + half, 0.28, z), (x + half, deck - 0.12, z), (x + half - 0.08, deck, z),

@@ -1,0 +1,129 @@
+"""The embedded street worlds: pure, labelled, and different where domains differ."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import numpy as np
+import pytest
+
+from adaptseg.data.streets import STREETS_CLASSES, STYLES, render
+
+SIZE = (128, 64)
+SPLIT = 60
+
+
+@pytest.fixture(scope="module", params=STYLES)
+def counts(request: pytest.FixtureRequest) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Pixels of each class in each image of a small split, (image, class)."""
+    labels = [render(request.param, "train", index, (256, 128))[1] for index in range(SPLIT)]
+    return np.stack([np.bincount(label.ravel(), minlength=len(STREETS_CLASSES)) for label in labels])
+
+
+def test_class_names_are_those_of_cityscapes() -> None:
+    assert STREETS_CLASSES == (
+        "road", "sidewalk", "building", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+        "sky", "person", "rider", "car", "bus",
+    )  # fmt: skip
+    assert STYLES == ("game", "camera")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_image_is_a_pure_function(style: str) -> None:
+    image, label = render(style, "train", 3, SIZE)
+    state = np.random.get_state()[1].copy(), random.getstate()  # type: ignore[union-attr]
+    render(style, "train", 4, SIZE)
+    again, label_again = render(style, "train", 3, SIZE)
+    np.testing.assert_array_equal(image, again)
+    np.testing.assert_array_equal(label, label_again)
+    np.testing.assert_array_equal(state[0], np.random.get_state()[1])  # type: ignore[arg-type]
+    assert state[1] == random.getstate()
+
+
+@pytest.mark.parametrize(
+    "other", [("game", "train", 1), ("game", "val", 0), ("camera", "train", 0)], ids=["index", "split", "style"]
+)
+def test_other_index_split_or_style_is_another_picture(other: tuple[str, str, int]) -> None:
+    image, label = render("game", "train", 0, SIZE)
+    other_image, other_label = render(*other, SIZE)
+    assert (image != other_image).any()
+    assert (label != other_label).any()
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("size", [(256, 128), (240, 180), (97, 65), (64, 128), (33, 17)])
+def test_any_size(style: str, size: tuple[int, int]) -> None:
+    for index in range(3):
+        image, label = render(style, "train", index, size)
+        assert image.shape == (size[1], size[0], 3)
+        assert label.shape == (size[1], size[0])
+        assert image.dtype == label.dtype == np.uint8
+        assert image.flags.c_contiguous
+        assert label.flags.c_contiguous
+        assert label.max() < len(STREETS_CLASSES)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_scene_is_the_same_at_every_size(style: str) -> None:
+    for index in range(5):
+        small = render(style, "train", index, (128, 64))[1]
+        large = render(style, "train", index, (512, 256))[1][2::4, 2::4]
+        assert (small == large).mean() > 0.85
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_wider_picture_shows_more_of_the_sides(style: str) -> None:
+    narrow = render(style, "train", 0, (120, 90))[1]
+    wide = render(style, "train", 0, (180, 90))[1]
+    np.testing.assert_array_equal(narrow, wide[:, 30:150])
+
+
+def test_every_class_occurs(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> None:
+    missing = [name for name, total in zip(STREETS_CLASSES, counts.sum(0), strict=True) if not total]
+    assert not missing
+    assert ((counts > 0).sum(0) >= 5).all(), "each class is in several images"
+
+
+def test_classes_are_as_frequent_as_in_a_street(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> None:
+    share = dict(zip(STREETS_CLASSES, counts.sum(0) / counts.sum(), strict=True))
+    assert 0.2 < share["road"] < 0.45
+    assert 0.1 < share["building"] < 0.4
+    assert 0.06 < share["sky"] < 0.3
+    assert 0.04 < share["vegetation"] < 0.25
+    assert 0.02 < share["car"] < 0.15
+    for rare in ("person", "rider", "traffic sign", "traffic light", "pole", "bus", "fence", "terrain"):
+        assert 0.0005 < share[rare] < 0.04, rare
+
+
+def test_domains_differ_in_colour_and_agree_in_layout() -> None:
+    layout, color = [], []
+    for style in STYLES:
+        pictures = [render(style, "train", index, SIZE) for index in range(40)]
+        label = np.stack([label for _, label in pictures])
+        layout.append(np.stack([(label == k).mean((0, 2)) for k in range(len(STREETS_CLASSES))]))
+        image = np.stack([image for image, _ in pictures]).astype(float)
+        color.append((image.max(-1) - image.min(-1)).mean())
+    assert np.abs(layout[0] - layout[1]).sum(0).mean() < 0.35, "classes take the same share of each row"
+    assert color[0] > 1.8 * color[1], "the game is more saturated"
+
+
+def test_game_is_flat_and_camera_is_noisy() -> None:
+    colors = [len(np.unique(render(style, "train", 0, SIZE)[0].reshape(-1, 3), axis=0)) for style in STYLES]
+    assert colors[1] > 4 * colors[0]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_rendering_is_fast(style: str) -> None:
+    render(style, "train", 0, (256, 128))
+    spent = []
+    for index in range(9):
+        start = time.process_time()
+        render(style, "train", index, (256, 128))
+        spent.append(time.process_time() - start)
+    assert np.median(spent) < 0.1
+
+
+def test_unknown_style_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown style 'photo'; choose game or camera"):
+        render("photo", "train", 0, SIZE)
