@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.methods.base import Method
-from adaptseg.models.weights import load_state, read_state_dict, save_segmenter
+from adaptseg.models.state_dicts import load_state, read_state_dict
+from adaptseg.models.weights import save_segmenter
 
 METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -119,8 +120,13 @@ def compare(arguments: Sequence[str]) -> None:
 def evaluate(arguments: Sequence[str]) -> None:
     """Score a run or checkpoint on labelled images."""
     parser = Parser(prog="adaptseg evaluate", description="IoU per class and mIoU of a run or checkpoint.")
-    parser.add_argument("model", metavar="RUN-OR-CHECKPOINT", type=Path)
-    parser.add_argument("--experiment", metavar="PRESET-OR-YAML", help="whose evaluation data; none: the run's own")
+    parser.add_argument("model", metavar="RUN-OR-CHECKPOINT", help="run folder, checkpoint, released .pth, or its URL")
+    parser.add_argument(
+        "--experiment",
+        metavar="PRESET-OR-YAML",
+        help="whose evaluation data; none: the run's own, and for weights without a run Cityscapes val in --data",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores")
     own, overrides = split_overrides(arguments, parser)
     options = parser.parse_args(own)
@@ -129,48 +135,51 @@ def evaluate(arguments: Sequence[str]) -> None:
     from adaptseg.data.dataset import Domain
     from adaptseg.data.label_spaces import label_space
     from adaptseg.evaluate import evaluate as score
-    from adaptseg.experiment import build_config, read_experiment
+    from adaptseg.experiment import build_config, published_evaluation, read_experiment, run_folder
+    from adaptseg.models.devices import choose_device
     from adaptseg.models.weights import load_model
+    from adaptseg.progress import track
     from adaptseg.report import print_table
 
-    segmenter = load_model(options.model)
-    config = build_config(read_experiment(options.experiment or run_folder(options.model))[1], overrides)
+    segmenter = load_model(options.model).to(choose_device(options.device))
+    experiment = options.experiment or run_folder(options.model)
+    content = read_experiment(experiment)[1] if experiment else published_evaluation(segmenter.label_space)
+    config = build_config(content, overrides)
     domain = Domain(config.domain("evaluation"), segmenter.label_space)
     protocol = label_space(config.protocol) if config.protocol else None
-    result = score(segmenter, domain, protocol).to_dict()
+    result = score(segmenter, domain, protocol, lambda indices: track(indices, "evaluating")).to_dict()
     if options.json:
         partial = options.json.with_name(f".{options.json.name}.partial")
         partial.write_text(json.dumps(result, indent=2) + "\n")
         partial.replace(options.json)
-    print_table([SeedRuns(options.model.name, (options.model,), (result,))])
-
-
-def run_folder(model: Path) -> str:
-    """Return the run folder of a run or of a checkpoint in it.
-
-    Raises:
-        InputError: there is none, so that the evaluation data must be named.
-    """
-    for folder in (model, *model.resolve().parents):
-        if (folder / "config.yaml").is_file():
-            return str(folder)
-    raise InputError(f"{model}: not in a run folder; name the evaluation data with --experiment PRESET --data FOLDER")
+    model = Path(options.model)
+    print_table([SeedRuns(model.name, (model,), (result,))])
 
 
 def predict(arguments: Sequence[str]) -> None:
     """Write train ids, colours and overlays of images."""
     parser = Parser(prog="adaptseg predict", description="Predict images, or all images in folders.")
-    parser.add_argument("model", metavar="RUN-OR-CHECKPOINT", type=Path)
+    parser.add_argument("model", metavar="RUN-OR-CHECKPOINT", help="run folder, checkpoint, released .pth, or its URL")
     parser.add_argument("images", metavar="IMAGE-OR-FOLDER", nargs="+")
-    parser.add_argument("--out", type=Path, required=True, help="folder for labels/, colors/ and overlays/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the predictions")
+    parser.add_argument(
+        "--format",
+        choices=("pictures", "cityscapes"),
+        default="pictures",
+        help="pictures: labels/ (train ids), colors/ and overlays/; cityscapes: label ids for the benchmark server",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     options = parser.parse_args(arguments)
 
+    from adaptseg.models.devices import choose_device
     from adaptseg.models.weights import load_model
-    from adaptseg.predict import find_images, predict_files
+    from adaptseg.predict import FORMATS, find_images
 
     images = find_images(options.images)
-    count = predict_files(load_model(options.model), images, options.out)
-    print(f"{count} images -> {options.out}/labels, {options.out}/colors, {options.out}/overlays")
+    segmenter = load_model(options.model).to(choose_device(options.device))
+    count = FORMATS[options.format](segmenter, images, options.out)
+    folders = ("labels", "colors", "overlays") if options.format == "pictures" else ("",)
+    print(f"{count} images -> {', '.join(str(options.out / folder) for folder in folders)}")
 
 
 def presets(arguments: Sequence[str]) -> None:
@@ -216,3 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"adaptseg: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; there is nobody to tell. 141 = 128 + SIGPIPE.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None

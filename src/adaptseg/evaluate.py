@@ -70,7 +70,7 @@ def evaluate(
     segmenter: Segmenter,
     domain: Domain,
     protocol: LabelSpace | None = None,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Callable[[range], Iterable[int]] = iter,
 ) -> Scores:
     """Predict every image of a labelled domain at the domain's size, score at the label's own size.
 

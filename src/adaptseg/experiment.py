@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.data.label_spaces import CITYSCAPES_19, LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.methods import method_options
 
@@ -59,6 +60,40 @@ def read_experiment(preset_or_yaml: str) -> tuple[str, dict[str, Any]]:
     return name, parse_yaml(text, preset_or_yaml)
 
 
+def run_folder(model: str) -> str | None:
+    """Return the run folder of a run or of a checkpoint in it; none for weights without a run."""
+    path = Path(model)
+    # A file of weights may lie anywhere: a config.yaml above it need not be ours.
+    if not path.is_dir() and path.name != "segmenter.safetensors":
+        return None
+    for folder in (path, *path.resolve().parents):
+        if (folder / "config.yaml").is_file():
+            return str(folder)
+    return None
+
+
+def published_evaluation(space: LabelSpace) -> dict[str, Any]:
+    """Return the paper's evaluation as an experiment: the 500 images of Cityscapes' val, seen at 1024x512.
+
+    The folder is the key `data`. What is averaged are the model's own classes: 19, 16 or 13.
+
+    Raises:
+        InputError: the model has classes that Cityscapes does not have.
+    """
+    others = [name for name in space.classes if name not in CITYSCAPES_19]
+    if others:
+        raise InputError(
+            f"label space {space.name} has class {others[0]!r}, which Cityscapes does not; name the evaluation data"
+            " with --experiment PRESET-OR-YAML"
+        )
+    return {
+        "label_space": list(space.classes),
+        "source": {},
+        "evaluation": {"layout": "cityscapes", "root": "{data}", "split": ["val"], "size": [1024, 512]},
+        "method": {"name": "source_only"},
+    }
+
+
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Return a YAML mapping; raises `InputError` with the line for anything else."""
     try:
@@ -98,7 +133,9 @@ def build_config(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> E
     except InputError:
         raise
     except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
-        raise InputError(f"configuration: {_one_line(str(error))}; see `adaptseg train --help` for the keys") from error
+        raise InputError(
+            f"configuration: {_one_line(str(error))}; `adaptseg train PRESET --keys` lists the keys"
+        ) from error
 
 
 def _method_name(content: Mapping[str, Any], overrides: Sequence[str]) -> str:

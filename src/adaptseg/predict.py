@@ -1,18 +1,30 @@
-"""Predictions as files: train ids, colours, and an overlay on the image."""
+"""Predictions as files: train ids, colours and an overlay on the image, or what the Cityscapes server wants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
 from adaptseg.data.files import UInt8Array, decode_image, is_image
+from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.segmenter import Segmenter
+from adaptseg.progress import track
 
 OVERLAY_OPACITY = 0.55
+CITYSCAPES_SIZE = (1024, 512)
+"""Width and height at which the paper evaluates on Cityscapes."""
+CITYSCAPES_NAME = re.compile(r"([^_]+_\d{6}_\d{6})(_.+)?")
+
+Outputs = dict[str, Image.Image]
+"""Path below the output folder -> picture."""
 
 
 def find_images(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
@@ -33,11 +45,16 @@ def find_images(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
             found += [(image, image.relative_to(path).with_suffix("")) for image in images]
         else:
             raise InputError(f"{path}: no such file or folder; check the path")
-    names = [name for _, name in found]
-    repeated = sorted({str(name) for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if repeated:
-        raise InputError(f"two images would both be written as {repeated[0]}; predict them into separate --out folders")
+    _refuse_repeated([str(name) for _, name in found])
     return found
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"two images would both be written as {name}; predict them into separate --out folders")
+        seen.add(name)
 
 
 def overlay(image: UInt8Array, colors: UInt8Array) -> UInt8Array:
@@ -46,28 +63,139 @@ def overlay(image: UInt8Array, colors: UInt8Array) -> UInt8Array:
     return blended.round().astype(np.uint8)
 
 
-def predict_files(segmenter: Segmenter, images: Iterable[tuple[Path, Path]], out: Path) -> int:
+def predict_files(segmenter: Segmenter, images: Sequence[tuple[Path, Path]], out: Path) -> int:
     """Write `labels/NAME.png` (train ids), `colors/NAME.png` and `overlays/NAME.jpg` for every image.
 
     Returns:
         The number of images.
+
+    Raises:
+        InputError: some images are broken; the others have been predicted.
     """
     palette = segmenter.label_space.palette
-    count = 0
-    for path, name in images:
-        image = decode_image(path.read_bytes(), str(path))
-        train_ids = segmenter.predict(image)
+
+    def pictures(name: Path, image: UInt8Array, train_ids: UInt8Array) -> Outputs:
         colors = palette[train_ids]
-        paletted = Image.fromarray(train_ids)
-        for folder, suffix, picture in (
-            ("labels", ".png", paletted),
-            ("colors", ".png", Image.fromarray(colors)),
-            ("overlays", ".jpg", Image.fromarray(overlay(image, colors))),
-        ):
-            target = out / folder / name.with_name(name.name + suffix)
+        return {
+            f"labels/{name}.png": Image.fromarray(train_ids),
+            f"colors/{name}.png": Image.fromarray(colors),
+            f"overlays/{name}.jpg": Image.fromarray(overlay(image, colors)),
+        }
+
+    return _predict(segmenter, images, out, pictures)
+
+
+def predict_cityscapes(segmenter: Segmenter, images: Sequence[tuple[Path, Path]], out: Path) -> int:
+    """Write `OUT/CITY_SEQUENCE_FRAME_pred_labelIds.png` with Cityscapes label ids for every image.
+
+    The evaluation server, as the official evaluation script, takes for each image the one PNG in any folder whose
+    name begins with city, sequence and frame. A segmenter without a size of its own sees Cityscapes' images at
+    1024x512, as the paper evaluates.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        InputError: the segmenter has classes that Cityscapes does not have, an image's name is none of Cityscapes',
+            or some images are broken (the others have been predicted).
+    """
+    table = cityscapes_ids(segmenter.label_space)
+    named = [(path, Path(cityscapes_name(path))) for path, _ in images]
+    _refuse_repeated([str(name) for _, name in named])
+    own_size = segmenter.input_size
+    segmenter.input_size = own_size or CITYSCAPES_SIZE
+    try:
+        return _predict(
+            segmenter, named, out, lambda name, _, train_ids: {f"{name}.png": Image.fromarray(table[train_ids])}
+        )
+    finally:
+        segmenter.input_size = own_size
+
+
+def cityscapes_ids(label_space: LabelSpace) -> npt.NDArray[np.uint8]:
+    """Return the table from train id to Cityscapes label id, (256,).
+
+    Raises:
+        InputError: a class is not evaluated in Cityscapes.
+    """
+    table = np.zeros(256, np.uint8)
+    for train_id, name in enumerate(label_space.classes):
+        if name not in name2label or name2label[name].ignoreInEval:
+            raise InputError(
+                f"--format cityscapes: label space {label_space.name} has class {name!r}, which Cityscapes does not"
+                " evaluate; take a model of Cityscapes classes, or leave --format out"
+            )
+        table[train_id] = name2label[name].id
+    return table
+
+
+def cityscapes_name(path: Path) -> str:
+    """Return the name of an image's result: `aachen_000000_000019_leftImg8bit.png` -> `aachen_…_pred_labelIds`.
+
+    Raises:
+        InputError: the name does not begin with city, sequence and frame.
+    """
+    match = CITYSCAPES_NAME.fullmatch(path.stem)
+    if match is None:
+        raise InputError(
+            f"{path}: --format cityscapes wants names such as aachen_000000_000019_leftImg8bit.png; rename the image,"
+            " or leave --format out"
+        )
+    return f"{match[1]}_pred_labelIds"
+
+
+FORMATS: dict[str, Callable[[Segmenter, Sequence[tuple[Path, Path]], Path], int]] = {
+    "pictures": predict_files,
+    "cityscapes": predict_cityscapes,
+}
+
+
+def _predict(
+    segmenter: Segmenter,
+    images: Sequence[tuple[Path, Path]],
+    out: Path,
+    pictures: Callable[[Path, UInt8Array, UInt8Array], Outputs],
+) -> int:
+    """Predict and write every image that can be read, then say which could not."""
+    broken: list[InputError] = []
+    for path, name in track(images, "predicting"):
+        try:
+            image = _read(path)
+        except InputError as error:
+            broken.append(error)
+            continue
+        _write(out, pictures(name, image, segmenter.predict(image)))
+    if broken:
+        others = f" (and {len(broken) - 1} more broken images)" if broken[1:] else ""
+        raise InputError(f"{broken[0]}{others}; the other {len(images) - len(broken)} images are in {out}")
+    return len(images)
+
+
+def _read(path: Path) -> UInt8Array:
+    try:
+        return decode_image(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+
+
+def _write(out: Path, pictures: Outputs) -> None:
+    """Write all pictures of one image beside their places, then rename them: none is ever half written."""
+    renames: list[tuple[Path, Path]] = []
+    try:
+        for name, picture in pictures.items():
+            target = out / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".partial-{target.name}")
+            partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+            renames.append((partial, target))
             picture.save(partial)
+        for partial, target in renames:
             partial.replace(target)
-        count += 1
-    return count
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from error
+    finally:
+        _delete(partial for partial, _ in renames)
+
+
+def _delete(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -1,14 +1,16 @@
-"""Progress on the terminal: a live bar, or plain lines where the output is a file."""
+"""Progress on the terminal, stderr: a live bar, or plain lines where the output is a file."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 20.0
@@ -54,3 +56,31 @@ class Progress:
             left = (now - self._began) / max(1, done - self.start) * (self.steps - done)
             print(f"step {done}/{self.steps}  {text}  {left:.0f} s left", file=sys.stderr, flush=True)
             self._printed = now
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Counted(Sized, Iterable[T_co], Protocol[T_co]):
+    """What can be gone through and counted: a list, a range."""
+
+
+def track(items: Counted[T_co], text: str) -> Iterator[T_co]:
+    """Yield the items with a live bar beside `text`; nothing is shown where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield from bar.track(items, total=len(items), description=text)
+
+
+@contextmanager
+def bytes_progress(text: str, done: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Give a function that counts further bytes of a transfer on a live bar; elsewhere one line says `text`."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        size = f" ({total / 1e6:.0f} MB)" if total else ""
+        print(f"adaptseg: {text}{size}", file=sys.stderr, flush=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total, completed=done)
+        yield lambda count: bar.advance(task, count)

@@ -26,7 +26,7 @@ from adaptseg.evaluate import Scores, evaluate
 from adaptseg.experiment import write_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
-from adaptseg.models.weights import initialise
+from adaptseg.models.initial_weights import initialise
 from adaptseg.optimizers import poly_factor, set_learning_rates
 from adaptseg.progress import Progress
 

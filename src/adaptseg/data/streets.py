@@ -17,6 +17,7 @@ from adaptseg.data import streets_styles
 from adaptseg.data.streets_photo import photograph
 from adaptseg.data.streets_scene import arrange
 from adaptseg.data.streets_shapes import Label, Patch, Scene
+from adaptseg.data.streets_styles import Rgb
 
 __all__ = ["STREETS_CLASSES", "STYLES", "render"]
 
@@ -66,15 +67,18 @@ def _paint(scene: Scene, look: streets_styles.Style, size: tuple[int, int]) -> n
     pixels = scene.camera.project(points) * np.float32(height) + np.array([width / 2 - 0.5, -0.5], np.float32)
     corners = np.clip(pixels * (1 << _SUBPIXEL_BITS), -4e5, 4e5).astype(np.int32)
     depths = np.minimum.reduceat(points[:, 2], starts[:-1])
-    colors = _colors(patches, depths, look)
+    sky = look.skies[int(scene.weather * len(look.skies))]
+    colors = _colors(patches, depths, look, sky[1])
     bounds = starts.tolist()
-    canvas = _sky(look, size)
+    canvas = _sky(sky, size)
     for patch, color, start, end in zip(patches, colors, bounds, bounds[1:], strict=False):
         cv2.fillPoly(canvas, [corners[start:end]], (*color, int(patch.label)), cv2.LINE_8, _SUBPIXEL_BITS)
     return canvas
 
 
-def _colors(patches: list[Patch], depths: npt.NDArray[np.float32], look: streets_styles.Style) -> list[list[float]]:
+def _colors(
+    patches: list[Patch], depths: npt.NDArray[np.float32], look: streets_styles.Style, horizon: Rgb
+) -> list[list[float]]:
     """RGB colour of each patch, shaded and seen through the haze; `depths` in metres of the nearest corners."""
     base = []
     for patch in patches:
@@ -82,15 +86,15 @@ def _colors(patches: list[Patch], depths: npt.NDArray[np.float32], look: streets
         base.append(choices[int(patch.tone * len(choices))])
     shaded = np.array(base, np.float32) * np.array([patch.shade for patch in patches], np.float32)[:, None]
     clear = np.exp(-look.haze * depths)[:, None]
-    seen = clear * shaded + (1 - clear) * np.array(look.sky[1], np.float32)
+    seen = clear * shaded + (1 - clear) * np.array(horizon, np.float32)
     colors: list[list[float]] = np.clip(seen, 0, 255).round().tolist()
     return colors
 
 
-def _sky(look: streets_styles.Style, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def _sky(colors: tuple[Rgb, Rgb], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Canvas filled with sky from the zenith's colour to the horizon's, (H, W, 4)."""
     width, height = size
-    zenith, horizon = np.array(look.sky, np.float32)
+    zenith, horizon = np.array(colors, np.float32)
     share = np.clip(np.arange(height, dtype=np.float32) / (0.5 * height), 0, 1)[:, None]
     canvas = np.empty((height, width, 4), np.uint8)
     canvas[..., :3] = (zenith + share * (horizon - zenith))[:, None]

@@ -42,14 +42,27 @@ def house(
     roof = rng.random()
     if rng.random() < 0.55:
         rise, ridge = rng.uniform(2.0, 3.6), (x + deep) / 2
-        slope: list[Point] = [(x, eaves, start), (x, eaves, z1), (ridge, eaves + rise, z1), (ridge, eaves + rise, start)]
+        slope: list[Point] = [
+            (x, eaves, start),
+            (x, eaves, z1),
+            (ridge, eaves + rise, z1),
+            (ridge, eaves + rise, start),
+        ]
         gable: list[Point] = [(x, eaves, start), (deep, eaves, start), (ridge, eaves + rise, start)]
         patches += [Patch(label, "roof", slope, roof, light), Patch(label, "wall", gable, tone, 0.9)]
         chimney = rng.uniform(start, z1)
-        patches.append(Patch(label, "chimney", facing(chimney, ridge - 0.5, ridge + 0.5, eaves + rise - 0.6, eaves + rise + 1.1), roof))
+        patches.append(
+            Patch(
+                label,
+                "chimney",
+                facing(chimney, ridge - 0.5, ridge + 0.5, eaves + rise - 0.6, eaves + rise + 1.1),
+                roof,
+            )
+        )
     patches.append(Patch(label, "wall", facing(start, min(x, deep), max(x, deep), 0.0, eaves), tone, 0.9))
     patches.append(Patch(label, "wall", along(x, start, z1, 0.0, eaves), tone, light))
     patches.append(Patch(label, "trim", along(x, start, z1, eaves - 0.4, eaves), tone, light))
+    patches += _side_windows(rng, start, min(x, deep), max(x, deep), ground, storeys)
     patches += _windows(rng, x, z0, z1, ground, storeys, light)
     patches += _ground_floor(rng, x, z0, z1, ground, light)
     return eaves, patches
@@ -78,6 +91,20 @@ def _windows(
                 frame = along(x, z - 0.16, z + wide + 0.16, y - 0.16, y + tall + 0.16)
                 patches.append(Patch(Label.BUILDING, "trim", frame, 0.3, light))
             patches.append(Patch(Label.BUILDING, "window", along(x, z, z + wide, y, y + tall), rng.random(), light))
+    return patches
+
+
+def _side_windows(rng: random.Random, z: float, x0: float, x1: float, ground: float, storeys: int) -> list[Patch]:
+    """Windows of the end wall, which a gap between the houses leaves in view."""
+    patches: list[Patch] = []
+    if z > FAR_FACADE or z <= NEAR or rng.random() < 0.3:
+        return patches
+    columns = int((x1 - x0 - 1.0) / 2.6)
+    for storey in range(storeys):
+        y = 1.1 if storey == 0 else ground + FLOOR * (storey - 1) + 0.8
+        for column in range(columns):
+            x = x0 + 1.0 + 2.6 * column
+            patches.append(Patch(Label.BUILDING, "window", facing(z, x, x + 1.1, y, y + 1.4), rng.random(), 0.9))
     return patches
 
 
@@ -149,7 +176,7 @@ def _lump(
 
 def _leaves(rng: random.Random, x: float, y: float, z: float, rx: float, ry: float, tone: float) -> list[Patch]:
     """Crown in three tones: light falls from above."""
-    patches = [Patch(Label.VEGETATION, "leaf", _lump(rng, x, y, z, rx, ry, _CROWN), tone, 0.72)]
+    patches = [Patch(Label.VEGETATION, "leaf", _lump(rng, x, y, z, rx, ry, _CROWN), tone, 0.66)]
     tufts = 7 if z < 40 else 3
     for k in range(tufts):
         turn = 2 * math.pi * (k + rng.random()) / tufts
@@ -187,7 +214,11 @@ def lamp_post(rng: random.Random, x: float, z: float, side: int) -> list[Patch]:
     return [
         _post(x, z, top, 0.16),
         Patch(Label.POLE, "pole", limb(x, top - 0.05, tip, top + 0.35, z, 0.12)),
-        Patch(Label.POLE, "lamp", facing(z, min(tip, tip - side * 0.7), max(tip, tip - side * 0.7), top + 0.25, top + 0.45)),
+        Patch(
+            Label.POLE,
+            "lamp",
+            facing(z, min(tip, tip - side * 0.7), max(tip, tip - side * 0.7), top + 0.25, top + 0.45),
+        ),
     ]
 
 
@@ -206,7 +237,9 @@ def traffic_light(rng: random.Random, x: float, z: float, side: int) -> list[Pat
         patches = [_post(x, z, 5.9, 0.18), Patch(Label.POLE, "pole", limb(x, 5.7, tip, 5.8, z, 0.14))]
         heads.append((tip, 4.9))
     for middle, low in heads:
-        patches.append(Patch(Label.TRAFFIC_LIGHT, "signal head", facing(z, middle - 0.26, middle + 0.26, low, low + 1.2)))
+        patches.append(
+            Patch(Label.TRAFFIC_LIGHT, "signal head", facing(z, middle - 0.26, middle + 0.26, low, low + 1.2))
+        )
         for k, material in enumerate(("red", "amber", "green")):
             lamp = disc(middle, low + 0.98 - 0.38 * k, z, 0.15, 0.15)
             patches.append(Patch(Label.TRAFFIC_LIGHT, material, lamp, 0.0, 1.0 if k == lit else 0.35))
@@ -215,13 +248,19 @@ def traffic_light(rng: random.Random, x: float, z: float, side: int) -> list[Pat
 
 def traffic_sign(rng: random.Random, x: float, z: float) -> list[Patch]:
     """Round, triangular, square, or large signpost."""
-    kind, label = rng.choice(("round", "round", "triangle", "square", "board")), Label.TRAFFIC_SIGN
+    kind, label = rng.choice(("round",) * 4 + ("triangle",) * 3 + ("square",) * 2 + ("board",)), Label.TRAFFIC_SIGN
     y = rng.uniform(2.3, 2.8)
     patches = [_post(x, z, y + 0.3, 0.09)]
     if kind == "board":
-        wide, tall = rng.uniform(0.8, 1.3), rng.uniform(0.5, 0.8)
+        wide, tall = rng.uniform(0.6, 1.0), rng.uniform(0.4, 0.6)
         patches.append(Patch(label, "sign white", facing(z, x - wide, x + wide, y - tall, y + tall)))
-        patches.append(Patch(label, rng.choice(("sign blue", "sign green")), facing(z, x - wide + 0.08, x + wide - 0.08, y - tall + 0.08, y + tall - 0.08)))
+        patches.append(
+            Patch(
+                label,
+                rng.choice(("sign blue", "sign green")),
+                facing(z, x - wide + 0.08, x + wide - 0.08, y - tall + 0.08, y + tall - 0.08),
+            )
+        )
         patches.append(Patch(label, "sign white", facing(z, x - wide * 0.6, x + wide * 0.5, y, y + 0.16)))
         return patches
     if kind == "triangle":

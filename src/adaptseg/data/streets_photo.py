@@ -14,9 +14,9 @@ TILE = 256
 """Width and height in pixels of the repeating textures."""
 _GROUND = (Label.ROAD, Label.SIDEWALK, Label.TERRAIN)
 # Strength of each texture by label.
-_ASPHALT = {Label.ROAD: 0.2, Label.SIDEWALK: 0.17, Label.TERRAIN: 0.3}
-_MASONRY = {Label.BUILDING: 0.34, Label.FENCE: 0.2}
-_FOLIAGE = {Label.VEGETATION: 0.85, Label.TERRAIN: 0.3, Label.FENCE: 0.15}
+_ASPHALT = {Label.ROAD: 0.12, Label.SIDEWALK: 0.12, Label.TERRAIN: 0.2}
+_MASONRY = {Label.BUILDING: 0.26, Label.FENCE: 0.15}
+_FOLIAGE = {Label.VEGETATION: 0.55, Label.TERRAIN: 0.2, Label.FENCE: 0.1}
 _GLOSS = {Label.CAR: 0.22, Label.BUS: 0.16, Label.PERSON: 0.2, Label.RIDER: 0.2}
 
 
@@ -76,7 +76,8 @@ def _ground_texture(camera: Camera, u: FloatArray, v: FloatArray) -> FloatArray:
     z = np.float32(camera.focal * camera.height) / drop
     x = (u[None] - np.float32(camera.yaw)) * z / np.float32(camera.focal)
     texture = _sample(_asphalt(), x * np.float32(28), np.broadcast_to(z * 20, x.shape).astype(np.float32))
-    return texture * (0.35 + 0.65 * np.exp(-z / 18))
+    faded: FloatArray = (texture * (0.35 + 0.65 * np.exp(-z / 18))).astype(np.float32, copy=False)
+    return faded
 
 
 def _wall_texture(scene: Scene, u: FloatArray, v: FloatArray) -> FloatArray:
@@ -91,7 +92,8 @@ def _wall_texture(scene: Scene, u: FloatArray, v: FloatArray) -> FloatArray:
         z[mask] = np.interp(u[mask], columns[order], depths[order])
     y = (v[:, None] - np.float32(camera.horizon)) * z[None] / np.float32(camera.focal)
     texture = _sample(_masonry(), np.broadcast_to(z * 26, y.shape).astype(np.float32), y * 26 + 64 * TILE)
-    return texture * (0.3 + 0.7 * np.exp(-z / 30))[None]
+    faded: FloatArray = (texture * (0.3 + 0.7 * np.exp(-z / 30))).astype(np.float32, copy=False)
+    return faded
 
 
 def _shadow_mask(scene: Scene, shape: tuple[int, int]) -> FloatArray:
@@ -109,7 +111,7 @@ def _shadow_mask(scene: Scene, shape: tuple[int, int]) -> FloatArray:
         cv2.fillPoly(mask, [corners[start : start + count]], 255, cv2.LINE_8, 4)
         start += count
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.4, height / 220))
-    return soft.astype(np.float32) / 255
+    return soft.astype(np.float32) / np.float32(255)
 
 
 def photograph(
@@ -145,14 +147,13 @@ def _uneven_light(rng: np.random.Generator, u: FloatArray, v: FloatArray) -> Flo
 def _expose(photo: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Lens and sensor: exposure, white balance, tone curve, blur and noise. `photo` is 0 to about 1."""
     height = photo.shape[0]
-    dusk = rng.random() < 0.2
-    exposure = rng.uniform(0.5, 0.68) if dusk else rng.uniform(0.85, 1.15)
+    dusk = rng.random() < 0.15
+    exposure = rng.uniform(0.75, 0.92) if dusk else rng.uniform(1.12, 1.42)
     warm = rng.uniform(-0.07, 0.05)
     balance = np.array([1 + warm, 1 + rng.uniform(-0.015, 0.015), 1 - warm + 0.04 * dusk], np.float32)
-    photo = cv2.GaussianBlur(photo * (balance * np.float32(exposure)), (0, 0), height * rng.uniform(0.0035, 0.0055))
-    np.clip(photo, 0, 1.2, out=photo)
-    photo = photo ** np.float32(rng.uniform(0.9, 1.2))
-    grain = rng.standard_normal(photo.shape, np.float32)
-    noise = np.float32(rng.uniform(0.01, 0.024)) * (0.6 + np.sqrt(photo))
-    photo += grain * noise
-    return (np.clip(photo, 0, 1) * 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(photo * (balance * np.float32(exposure)), (0, 0), height * rng.uniform(0.0035, 0.0055))
+    toned = np.clip(blurred, 0, 1.1).astype(np.float32, copy=False) ** np.float32(rng.uniform(0.9, 1.2))
+    grain = rng.standard_normal(toned.shape, np.float32)
+    noisy = toned + grain * (np.float32(rng.uniform(0.008, 0.018)) * (np.float32(0.6) + np.sqrt(toned)))
+    developed: npt.NDArray[np.uint8] = (np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+    return developed

@@ -6,71 +6,24 @@ The styles share the structure and differ in the `Proportions` of what fills it.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
-from adaptseg.data.streets_furniture import (
-    bollard,
-    bush,
-    fence,
-    hedge,
-    house,
-    lamp_post,
-    traffic_light,
-    traffic_sign,
-    tree,
-)
+from adaptseg.data.streets_plan import END, Proportions, Street, cross_section
+from adaptseg.data.streets_roadside import lots, roadside
 from adaptseg.data.streets_shapes import NEAR, Camera, Label, Patch, Point, Scene, facing, flat
 from adaptseg.data.streets_traffic import bus, car, crossing_car, person, rider
 
-END = 130.0
-"""Depth in metres at which the street ends."""
 _STATIONS = (NEAR, 2.5, 4.0, 5.5, 7.0, 9.0, 12.0, 16.0, 21.0, 28.0, 38.0, 52.0, 72.0, 98.0, END, 240.0)
-
-
-@dataclass(frozen=True)
-class Proportions:
-    """Sizes and densities in which the styles differ."""
-
-    lane: tuple[float, float]
-    """Width of a lane in metres."""
-    sidewalk: tuple[float, float]
-    """Width of a sidewalk in metres."""
-    storeys: tuple[int, int]
-    garden: float
-    """Share of the lots without a house at the street."""
-    trees: float
-    """Probability that a side of the street is planted with trees."""
-    parked: float
-    """Probability that a parking space is taken."""
-    moving: float
-    """Probability of a car for each 10 m of a lane."""
-    persons: tuple[int, int]
-    riders: tuple[int, int]
-    bus: float
-    """Probability that a bus is in view."""
-
-
-@dataclass(frozen=True)
-class Street:
-    """Cross-section of the street, in metres right of the camera; pairs are (left, right)."""
-
-    lane: float
-    oncoming: int
-    """Number of oncoming lanes."""
-    parking: tuple[bool, bool]
-    kerb: tuple[float, float]
-    verge: tuple[float, float]
-    """Width of the grass between kerb and sidewalk, or 0."""
-    front: tuple[float, float]
-    """Line along which the houses stand."""
-    crossing: tuple[float, float] | None
-    """Depths between which another street crosses."""
-    sun: int
-    """Side from which the sun shines: -1 left, 1 right."""
-
-    def free(self, z0: float, z1: float) -> bool:
-        """Whether the depths lie outside the crossing street."""
-        return self.crossing is None or z1 < self.crossing[0] or z0 > self.crossing[1]
+_CLOUD = [
+    (1.0, 0.0),
+    (0.8, 0.5),
+    (0.4, 0.9),
+    (0.0, 1.0),
+    (-0.4, 0.8),
+    (-0.85, 0.45),
+    (-1.0, 0.0),
+    (-0.5, -0.2),
+    (0.5, -0.2),
+]
 
 
 def arrange(rng: random.Random, proportions: Proportions) -> Scene:
@@ -85,33 +38,16 @@ def arrange(rng: random.Random, proportions: Proportions) -> Scene:
         yaw=rng.gauss(0.0, 0.07),
         keep=rng.choice((-1, 1)),
     )
-    street = _cross_section(rng, proportions)
-    scene = Scene(camera, walls=street.front)
+    street = cross_section(rng, proportions)
+    scene = Scene(camera, walls=street.front, weather=rng.random())
     _distance(rng, scene)
     _ground(rng, scene, street)
     for side in (-1, 1):
-        _lots(rng, scene, street, proportions, side)
-        _sidewalk_furniture(rng, scene, street, proportions, side)
+        lots(rng, scene, street, proportions, side)
+        roadside(rng, scene, street, proportions, side)
     _traffic(rng, scene, street, proportions)
     _people(rng, scene, street, proportions)
     return scene
-
-
-def _cross_section(rng: random.Random, p: Proportions) -> Street:
-    lane = rng.uniform(*p.lane)
-    oncoming = rng.choice((1, 1, 1, 2))
-    parking = (rng.random() < 0.5, rng.random() < 0.5)
-    right = lane / 2 + 2.1 * parking[1]
-    left = -lane * (oncoming + 0.5) - 2.1 * parking[0]
-    verge = tuple(rng.uniform(1.0, 2.2) if rng.random() < 0.3 else 0.0 for _ in range(2))
-    left_front = left - verge[0] - rng.uniform(*p.sidewalk)
-    right_front = right + verge[1] + rng.uniform(*p.sidewalk)
-    crossing = None
-    if rng.random() < 0.5:
-        start = rng.uniform(11.0, 42.0)
-        crossing = (start, start + rng.uniform(7.0, 11.0))
-    sun = rng.choice((-1, 1))
-    return Street(lane, oncoming, parking, (left, right), (verge[0], verge[1]), (left_front, right_front), crossing, sun)
 
 
 def _strip(x0: float, x1: float, z0: float = NEAR, z1: float = 240.0) -> list[Point]:
@@ -143,13 +79,10 @@ def _distance(rng: random.Random, scene: Scene) -> None:
     ground.append(Patch(Label.TERRAIN, "terrain", flat(-900.0, 900.0, NEAR, far), rng.random()))
 
 
-_CLOUD = [(1.0, 0.0), (0.8, 0.5), (0.4, 0.9), (0.0, 1.0), (-0.4, 0.8), (-0.85, 0.45), (-1.0, 0.0), (-0.5, -0.2), (0.5, -0.2)]
-
-
 def _ground(rng: random.Random, scene: Scene, street: Street) -> None:
     """Road, sidewalks, verges, kerbs and markings."""
     ground, (left, right) = scene.backdrop, street.kerb
-    tone = rng.random()
+    tone, asphalt = rng.random(), rng.random()
     for side, edge in ((0, left), (1, right)):
         out = 2 * side - 1
         inner = edge + out * street.verge[side]
@@ -157,16 +90,18 @@ def _ground(rng: random.Random, scene: Scene, street: Street) -> None:
         if street.verge[side]:
             ground.append(Patch(Label.TERRAIN, "terrain", _strip(edge, inner), tone))
         ground.append(Patch(Label.SIDEWALK, "kerb", _strip(edge, edge + out * 0.18)))
-    ground.append(Patch(Label.ROAD, "road", _strip(left, right)))
+    ground.append(Patch(Label.ROAD, "road", _strip(left, right), asphalt))
     if street.crossing:
         z0, z1 = street.crossing
         for a, b in ((-400.0, left), (right, 400.0)):
             ground.append(Patch(Label.SIDEWALK, "sidewalk", flat(a, b, z0 - 2.5, z1 + 2.5), tone))
             ground.append(Patch(Label.SIDEWALK, "kerb", flat(a, b, z0 - 0.2, z1 + 0.2)))
-        ground.append(Patch(Label.ROAD, "road", flat(-400.0, 400.0, z0, z1)))
+        ground.append(Patch(Label.ROAD, "road", flat(-400.0, 400.0, z0, z1), asphalt))
     for _ in range(rng.randint(1, 4)):  # repairs and manholes
         x, z = rng.uniform(left, right - 1.5), rng.uniform(4.0, 22.0)
-        ground.append(Patch(Label.ROAD, "repair", flat(x, x + rng.uniform(0.6, 1.5), z, z + rng.uniform(0.8, 5.0)), rng.random()))
+        ground.append(
+            Patch(Label.ROAD, "repair", flat(x, x + rng.uniform(0.6, 1.5), z, z + rng.uniform(0.8, 5.0)), rng.random())
+        )
     _markings(rng, ground, street)
 
 
@@ -194,104 +129,6 @@ def _markings(rng: random.Random, ground: list[Patch], street: Street) -> None:
             x += 1.0
     if street.crossing:
         ground.append(Patch(Label.ROAD, "paint", flat(lines[0], right, zebra - 1.2, zebra - 0.8)))
-
-
-def _lots(rng: random.Random, scene: Scene, street: Street, p: Proportions, side: int) -> None:
-    """Houses and gardens along one side."""
-    front = street.front[side > 0]
-    z, storeys = rng.uniform(-9.0, 0.0), rng.randint(*p.storeys)
-    while z < END:
-        wide = rng.uniform(7.0, 16.0) if z < 60 else rng.uniform(14.0, 24.0)
-        end = z + wide
-        if street.crossing and z < street.crossing[1] + 3 and end > street.crossing[0] - 3:
-            end = street.crossing[0] - 3
-            if end - z < 4:
-                z = street.crossing[1] + 3
-                continue
-        if end > NEAR + 1:
-            if rng.random() < p.garden:
-                _garden(rng, scene, front, side, z, end)
-            else:
-                storeys = max(p.storeys[0], min(p.storeys[1], storeys + rng.choice((-1, 0, 0, 1))))
-                sunny = side != street.sun
-                x = front + side * rng.choice((0.0, 0.0, 0.5))
-                eaves, patches = house(rng, x, side, z, end, storeys, sunny)
-                scene.add(end, patches)
-                if not sunny:
-                    reach = -side * eaves * 0.75
-                    near, far = max(z, NEAR), max(end, NEAR)
-                    scene.shadows.append([(x, 0, near), (x, 0, far), (x + reach, 0, far + 1.5), (x + reach, 0, near + 1.5)])
-        z = end if rng.random() < 0.8 else end + rng.uniform(1.0, 4.0)
-
-
-def _garden(rng: random.Random, scene: Scene, front: float, side: int, z0: float, z1: float) -> None:
-    """Lot without a house at the street: grass, a fence or a hedge, trees, perhaps a house set back."""
-    start, inside = max(z0, NEAR), z1 + 0.1  # all of it lies behind the fence and what stands on the sidewalk
-    if rng.random() < 0.5:
-        _, patches = house(rng, front + side * rng.uniform(7.0, 12.0), side, z0, z1, rng.choice((1, 2, 2, 3)), True)
-        scene.add(z1 + 0.9, patches)
-    kind = rng.random()
-    if kind < 0.5:
-        scene.add(z1, fence(rng, front, z0 + 0.1, z1 - 0.1))
-    elif kind < 0.7:
-        scene.add(z1, hedge(rng, front, side, z0, z1))
-    for _ in range(rng.randint(1, 3)):
-        x, z = front + side * rng.uniform(1.5, 8.0), rng.uniform(start + 0.5, z1)
-        if z > 5:
-            scene.add(inside + 0.01 * (z - start), tree(rng, x, z, rng.uniform(4.0, 9.0)))
-    for _ in range(rng.randint(0, 2)):
-        z = rng.uniform(start + 1.0, z1)
-        if z > 4:
-            scene.add(inside + 0.01 * (z - start), bush(rng, front + side * rng.uniform(1.2, 3.0), z))
-
-
-def _sidewalk_furniture(rng: random.Random, scene: Scene, street: Street, p: Proportions, side: int) -> None:
-    """Trees, lamps, signs, bollards and signals at the kerb of one side."""
-    kerb = street.kerb[side > 0] + side * 0.55
-    if rng.random() < p.trees:
-        z, step, tall = rng.uniform(5.0, 14.0), rng.uniform(8.0, 14.0), rng.uniform(5.5, 10.0)
-        while z < 110:
-            if street.free(z - 3, z + 3) and rng.random() < 0.85:
-                x, grown = kerb + side * 0.4, tall * rng.uniform(0.8, 1.15)
-                scene.add(z, tree(rng, x, z, grown))
-                _tree_shadow(rng, scene, street, x, z, grown)
-            z += step
-    z = rng.uniform(6.0, 20.0)
-    spacing = rng.uniform(18.0, 30.0)
-    while z < 100:
-        if street.free(z, z):
-            scene.add(z, lamp_post(rng, kerb, z, side))
-            reach = -street.sun * 5.0
-            scene.shadows.append([(kerb, 0, z), (kerb, 0, z + 0.2), (kerb + reach, 0, z + 1.2), (kerb + reach, 0, z + 1.0)])
-        z += spacing
-    for _ in range(rng.randint(1, 4)):
-        z = rng.uniform(6.5, 40.0)
-        if street.free(z, z):
-            scene.add(z, traffic_sign(rng, kerb, z))
-    if rng.random() < 0.25:
-        start = rng.uniform(4.0, 25.0)
-        for k in range(rng.randint(3, 7)):
-            scene.add(start + 2.2 * k, bollard(kerb - side * 0.2, start + 2.2 * k))
-    elif rng.random() < 0.2:
-        start = rng.uniform(4.0, 30.0)
-        if street.free(start, start + 10):
-            for k in range(rng.randint(3, 5)):  # in panels, for what stands before or behind each
-                scene.add(start + 2 * k, fence(rng, kerb - side * 0.2, start + 2 * k, start + 2 * k + 2))
-    if street.crossing:
-        for z in (street.crossing[0] - 1.2, street.crossing[1] + 1.0):
-            if rng.random() < 0.7:
-                scene.add(z, traffic_light(rng, kerb, z, side))
-    elif rng.random() < 0.2:
-        z = rng.uniform(10.0, 30.0)
-        scene.add(z, traffic_light(rng, kerb, z, side))
-
-
-def _tree_shadow(rng: random.Random, scene: Scene, street: Street, x: float, z: float, tall: float) -> None:
-    reach = -street.sun * tall * 0.6
-    for _ in range(3):
-        rx, rz = tall * rng.uniform(0.15, 0.3), tall * rng.uniform(0.12, 0.25)
-        dx, dz = rng.uniform(-1.2, 1.2), rng.uniform(-1.0, 1.0)
-        scene.shadows.append([(x + reach + dx + rx * c, 0.0, max(z + 1 + dz + rz * s, NEAR)) for c, s in _CLOUD])
 
 
 def _car_shadow(scene: Scene, street: Street, x: float, z: float, length: float, tall: float) -> None:
@@ -341,7 +178,9 @@ def _people(rng: random.Random, scene: Scene, street: Street, p: Proportions) ->
         for k in range(rng.choice((1, 1, 2))):
             scene.add(z + 0.3 * k, person(rng, x + 0.6 * k, z + 0.3 * k))
             tip = x - street.sun * 1.4
-            scene.shadows.append([(x - 0.15, 0, z), (x + 0.15, 0, z), (tip + 0.15, 0, z + 0.4), (tip - 0.15, 0, z + 0.4)])
+            scene.shadows.append(
+                [(x - 0.15, 0, z), (x + 0.15, 0, z), (tip + 0.15, 0, z + 0.4), (tip - 0.15, 0, z + 0.4)]
+            )
     if street.crossing and rng.random() < 0.5:
         z = street.crossing[0] - 1.8
         scene.add(z, person(rng, rng.uniform(*street.kerb), z))

@@ -74,8 +74,8 @@ class Camera:
     def bend(self, z: FloatArray) -> FloatArray:
         """Sideways shift in metres of the street at depths `z`."""
         near = np.minimum(z, BEND_END)
-        shift: FloatArray = self.curvature * near * (z - 0.5 * near)
-        return shift
+        shift = np.float32(self.curvature) * near * (z - np.float32(0.5) * near)
+        return shift.astype(np.float32, copy=False)
 
     def project(self, points: FloatArray) -> FloatArray:
         """Image coordinates (N, 2) of world points (N, 3): columns from the middle, rows from the top."""
@@ -97,6 +97,8 @@ class Scene:
     """Polygons on the ground that direct sun does not reach."""
     walls: tuple[float, float] = (-8.0, 8.0)
     """`x` in metres of the house fronts on the left and on the right."""
+    weather: float = 0.0
+    """In [0, 1): which of a style's skies."""
 
     def add(self, depth: float, patches: list[Patch]) -> None:
         """Add a thing at a depth in metres."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from adaptseg.data.streets_scene import Proportions
+from adaptseg.data.streets_plan import Proportions
 
 Rgb: TypeAlias = tuple[int, int, int]
 
@@ -16,8 +16,8 @@ class Style:
     """One look: `palette` gives the colours that a material may have."""
 
     palette: Mapping[str, tuple[Rgb, ...]]
-    sky: tuple[Rgb, Rgb]
-    """Colours at the zenith and at the horizon."""
+    skies: tuple[tuple[Rgb, Rgb], ...]
+    """Colours at the zenith and at the horizon, for each weather."""
     haze: float
     """Share of the light that the air takes per metre, replaced by the colour of the horizon."""
     photographic: bool
@@ -38,7 +38,7 @@ _SIGNS: Mapping[str, tuple[Rgb, ...]] = {
 GAME = Style(
     palette={
         **_SIGNS,
-        "road": ((92, 96, 112),),
+        "road": ((92, 96, 112), (106, 108, 118), (84, 86, 98)),
         "repair": ((86, 90, 105), (99, 103, 119)),
         "paint": ((250, 250, 250),),
         "yellow paint": ((255, 210, 40),),
@@ -48,7 +48,7 @@ GAME = Style(
         "terrain": ((150, 212, 84), (138, 204, 92)),
         "wall": (
             (238, 150, 84), (246, 206, 112), (226, 110, 92), (240, 222, 180),
-            (122, 182, 196), (232, 164, 148), (196, 122, 86), (250, 184, 96),
+            (122, 182, 196), (232, 164, 148), (196, 122, 86), (250, 184, 96), (186, 172, 166), (172, 104, 78),
         ),
         "trim": ((255, 246, 226),),
         "roof": ((190, 66, 52), (164, 78, 60), (120, 74, 92)),
@@ -65,11 +65,12 @@ GAME = Style(
         "lamp": ((255, 244, 180),),
         "bollard band": ((255, 255, 255),),
         "signal head": ((36, 38, 48),),
-        "leaf": ((58, 168, 66), (76, 184, 62), (44, 150, 80), (104, 186, 56)),
+        "leaf": ((58, 168, 66), (76, 184, 62), (44, 150, 80), (104, 186, 56), (40, 124, 54)),
         "trunk": ((124, 82, 48), (108, 72, 50)),
         "cloud": ((255, 255, 255), (240, 248, 255)),
         "car": (
-            (226, 40, 44), (36, 98, 220), (250, 196, 30), (250, 250, 252), (34, 176, 160), (250, 122, 30), (146, 56, 180),
+            (226, 40, 44), (36, 98, 220), (250, 196, 30), (250, 250, 252), (34, 176, 160), (250, 122, 30),
+            (146, 56, 180), (186, 194, 206), (70, 76, 96),
         ),
         "glass": ((40, 62, 92),),
         "windscreen": ((84, 130, 168),),
@@ -90,11 +91,11 @@ GAME = Style(
         "helmet": ((250, 250, 80), (240, 50, 60), (60, 200, 240)),
         "bicycle": ((230, 40, 60), (30, 110, 220), (40, 40, 50)),
     },
-    sky=((84, 164, 250), (178, 220, 255)),
+    skies=(((84, 164, 250), (178, 220, 255)), ((112, 184, 250), (206, 234, 255)), ((70, 146, 236), (150, 206, 252))),
     haze=0.0008,
     photographic=False,
     proportions=Proportions(
-        lane=(3.2, 3.8), sidewalk=(2.2, 3.8), storeys=(2, 4), garden=0.34, trees=0.4, parked=0.5, moving=0.38,
+        lane=(3.2, 3.8), sidewalk=(2.2, 3.8), storeys=(2, 4), garden=0.3, trees=0.4, parked=0.45, moving=0.3,
         persons=(2, 7), riders=(0, 2), bus=0.4,
     ),
 )  # fmt: skip
@@ -106,17 +107,17 @@ CAMERA = Style(
         "sign white": ((214, 214, 210),),
         "sign blue": ((44, 80, 140),),
         "sign green": ((34, 92, 66),),
-        "road": ((126, 122, 118), (108, 105, 104), (142, 137, 131)),
+        "road": ((114, 112, 112), (100, 99, 101), (128, 124, 121)),
         "repair": ((88, 86, 86), (140, 136, 130), (100, 97, 96)),
         "paint": ((206, 204, 198),),
         "yellow paint": ((190, 168, 96),),
         "contact shadow": ((46, 45, 47),),
-        "sidewalk": ((150, 141, 134), (162, 154, 144), (138, 134, 134)),
+        "sidewalk": ((166, 152, 140), (174, 162, 148), (154, 148, 146)),
         "kerb": ((172, 168, 160),),
-        "terrain": ((104, 102, 60), (118, 108, 72), (92, 98, 56)),
+        "terrain": ((110, 122, 62), (124, 122, 72), (98, 114, 58)),
         "wall": (
-            (132, 92, 74), (150, 136, 118), (112, 104, 100), (174, 164, 148),
-            (120, 78, 64), (98, 92, 94), (158, 124, 96), (188, 184, 176),
+            (150, 98, 76), (166, 146, 120), (122, 112, 106), (188, 172, 146),
+            (138, 84, 66), (118, 112, 114), (176, 132, 96), (198, 190, 178),
         ),
         "trim": ((176, 170, 160), (132, 126, 120)),
         "roof": ((78, 72, 74), (104, 72, 62), (90, 88, 92)),
@@ -133,7 +134,7 @@ CAMERA = Style(
         "lamp": ((186, 186, 180),),
         "bollard band": ((196, 192, 184),),
         "signal head": ((34, 34, 34),),
-        "leaf": ((66, 74, 40), (80, 82, 46), (56, 64, 44), (88, 80, 48)),
+        "leaf": ((62, 86, 44), (78, 94, 48), (54, 74, 48), (90, 92, 50)),
         "trunk": ((62, 54, 46), (74, 66, 58)),
         "cloud": ((232, 234, 238), (214, 218, 224)),
         "car": (
@@ -159,11 +160,11 @@ CAMERA = Style(
         "helmet": ((186, 186, 90), (150, 50, 52), (60, 70, 80)),
         "bicycle": ((44, 44, 46), (110, 46, 46), (60, 72, 96)),
     },
-    sky=((190, 199, 211), (236, 237, 238)),
+    skies=(((184, 196, 212), (232, 235, 238)), ((136, 170, 212), (210, 224, 238)), ((158, 184, 216), (222, 230, 240))),
     haze=0.006,
     photographic=True,
     proportions=Proportions(
-        lane=(2.9, 3.5), sidewalk=(1.8, 3.4), storeys=(2, 4), garden=0.34, trees=0.6, parked=0.66, moving=0.4,
+        lane=(2.9, 3.5), sidewalk=(1.8, 3.4), storeys=(2, 4), garden=0.32, trees=0.6, parked=0.6, moving=0.32,
         persons=(3, 10), riders=(0, 3), bus=0.4,
     ),
 )  # fmt: skip

@@ -63,10 +63,7 @@ def _car_end(
     foot, head = cabin
     low, high = half, half - 0.16
     screen: list[Point] = [(x - low, deck, foot), (x + low, deck, foot), (x + high, top, head), (x - high, top, head)]
-    end: list[Point] = [
-        (x - half, 0.28, z), (x + half, 0.28, z), (x + half, deck - 0.12, z), (x + half - 0.08, deck, z),
-        (x - half + 0.08, deck, z), (x - half, deck - 0.12, z),
-    ]  # fmt: skip
+    end = facing(z, x - half, x + half, 0.28, deck)
     patches = [Patch(Label.CAR, "car", screen, tone, 0.95), Patch(Label.CAR, "car", end, tone, 0.95)]
     if z > 2.2 * FAR_CAR:
         return patches
@@ -103,7 +100,11 @@ def crossing_car(rng: random.Random, x: float, z: float) -> list[Patch]:
     middle = (foot + length - nose_foot) / 2
     post = [at(middle, deck), at(middle + 0.12, deck), at(middle + 0.12, top), at(middle, top)]
     patches = [
-        Patch(Label.ROAD, "contact shadow", flat(min(x, x + heading * length), max(x, x + heading * length), z - 0.3, z + 1.7)),
+        Patch(
+            Label.ROAD,
+            "contact shadow",
+            flat(min(x, x + heading * length), max(x, x + heading * length), z - 0.3, z + 1.7),
+        ),
         Patch(Label.CAR, "car", outline, tone),
         Patch(Label.CAR, "glass", pane),
         Patch(Label.CAR, "car", post, tone),
@@ -156,8 +157,9 @@ def person(rng: random.Random, x: float, z: float) -> list[Patch]:
     wide = (0.17 if stride > 0.2 else 0.22) * s
     label = Label.PERSON
     torso: list[Point] = [
-        (x - wide * 0.85, hip - 0.1 * s, z), (x + wide * 0.85, hip - 0.1 * s, z), (x + lean + wide, shoulder - 0.06, z),
-        (x + lean + 0.1 * s, shoulder + 0.02, z), (x + lean - 0.1 * s, shoulder + 0.02, z), (x + lean - wide, shoulder - 0.06, z),
+        (x - wide * 0.85, hip - 0.1 * s, z), (x + wide * 0.85, hip - 0.1 * s, z),
+        (x + lean + wide, shoulder - 0.06, z), (x + lean + 0.1 * s, shoulder + 0.02, z),
+        (x + lean - 0.1 * s, shoulder + 0.02, z), (x + lean - wide, shoulder - 0.06, z),
     ]  # fmt: skip
     reach = stride * 0.9 + 0.08
     patches = [
@@ -186,7 +188,12 @@ def rider(rng: random.Random, x: float, z: float) -> list[Patch]:
             Patch(label, "trousers", limb(x + 0.1, 0.95, x + 0.14, 0.5, z, 0.15), trousers),
             Patch(label, "coat", limb(x - 0.2, 1.4, x - 0.3, 1.0, z, 0.1), coat, 0.85),
             Patch(label, "coat", limb(x + 0.2, 1.4, x + 0.3, 1.0, z, 0.1), coat, 0.85),
-            Patch(label, "coat", [(x - 0.16, 0.85, z), (x + 0.16, 0.85, z), (x + 0.23, 1.42, z), (x - 0.23, 1.42, z)], coat),
+            Patch(
+                label,
+                "coat",
+                [(x - 0.16, 0.85, z), (x + 0.16, 0.85, z), (x + 0.23, 1.42, z), (x - 0.23, 1.42, z)],
+                coat,
+            ),
             Patch(label, "skin", disc(x, 1.58, z, 0.1, 0.13), tone),
             Patch(label, "helmet", disc(x, 1.65, z, 0.13, 0.1), tone),
         ]

@@ -9,6 +9,7 @@ from adaptseg.errors import InputError
 from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
 from adaptseg.methods.advent import Advent, AdventConfig
 from adaptseg.methods.base import Method
+from adaptseg.methods.feature_level import FeatureLevel, FeatureLevelConfig
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 from adaptseg.methods.source_only import SourceOnly, SourceOnlyConfig
 from adaptseg.models.segmenter import Segmenter
@@ -18,6 +19,7 @@ METHODS: dict[str, tuple[type[MethodConfig], Any]] = {
     "adaptsegnet": (AdaptSegNetConfig, AdaptSegNet),
     "minent": (MinEntConfig, MinEnt),
     "advent": (AdventConfig, Advent),
+    "feature_level": (FeatureLevelConfig, FeatureLevel),
 }
 
 

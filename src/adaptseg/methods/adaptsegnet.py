@@ -11,6 +11,7 @@ pass on the target serves both losses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -63,7 +64,7 @@ class AdaptSegNet(Method):
         self.lambda_adv = level_weights("lambda_adv", options.lambda_adv, levels)
         self.options = options
         self.discriminators = build_discriminators(
-            options.discriminator, len(segmenter.label_space), levels, seed=config.seed + 1
+            options.discriminator, self.discriminator_channels(), seed=config.seed + 1
         )
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -76,6 +77,19 @@ class AdaptSegNet(Method):
         }
         return {**super().optimizers(), "discriminators": Adam([group], lr=settings.lr, betas=settings.betas)}
 
+    def discriminator_channels(self) -> list[int]:
+        """Return the channels of each level's discriminator input."""
+        return [len(self.segmenter.label_space)] * len(self.lambda_adv)
+
+    def segment(self, source: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Add the segmentation loss's gradients; return the detached outputs of each level, and the losses."""
+        return segment_source(self.segmenter, source, self.lambda_seg)
+
+    def target_outputs(self, images: Tensor) -> Sequence[Tensor]:
+        """Return the outputs of each level on target images (N, 3, H, W)."""
+        outputs: tuple[Tensor, ...] = self.segmenter(images)
+        return outputs
+
     def discriminator_input(self, logits: Tensor) -> Tensor:
         """Return what the discriminators see of logits (N, C, H, W): class probabilities, same shape."""
         return logits.float().softmax(1)
@@ -85,11 +99,11 @@ class AdaptSegNet(Method):
         assert target is not None
         target_only = self.options.running_statistics == "target"
         with running_statistics_kept(self.segmenter) if target_only else nullcontext():
-            source_logits, losses = segment_source(self.segmenter, source, self.lambda_seg)
+            source_outputs, losses = self.segment(source)
 
         outputs, output_gradients = [], []
-        for level, logits in enumerate(self.segmenter(target["image"])):
-            outputs.append(self.discriminator_input(logits))
+        for level, output in enumerate(self.target_outputs(target["image"])):
+            outputs.append(self.discriminator_input(output))
             seen = outputs[-1].detach().requires_grad_()
             verdict = self.discriminators[level](seen)
 
@@ -106,8 +120,8 @@ class AdaptSegNet(Method):
         torch.autograd.backward(outputs, output_gradients)
 
         # Train the discriminator on the source.
-        for level, logits in enumerate(source_logits):
-            verdict = self.discriminators[level](self.discriminator_input(logits))
+        for level, output in enumerate(source_outputs):
+            verdict = self.discriminators[level](self.discriminator_input(output))
             telling = adversarial_loss(verdict, SOURCE_LABEL, self.options.gan) / 2
             torch.autograd.backward(telling)
             losses[f"d{level + 1}"] += telling.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -83,9 +84,14 @@ def segment_source(
     Returns:
         The detached logits (N, C, H, W) of each level, and the losses `seg1`, … (auxiliary first).
     """
+    logits = segmenter(source["image"])
+    return [x.detach() for x in logits], backward_segmentation(logits, source, lambda_seg)
+
+
+def backward_segmentation(logits: Sequence[Tensor], source: Batch, lambda_seg: tuple[float, ...]) -> dict[str, Tensor]:
+    """Add the gradients of Σ λ_seg CE for logits (N, C, H, W) per level; return the losses by name."""
     labels = source["label"]
     assert labels is not None
-    logits = segmenter(source["image"])
     losses = {f"seg{level}": cross_entropy(x, labels) for level, x in enumerate(logits, start=1)}
     sum(weight * loss for weight, loss in zip(lambda_seg, losses.values(), strict=True)).backward()  # type: ignore[union-attr]
-    return [x.detach() for x in logits], {name: loss.detach() for name, loss in losses.items()}
+    return {name: loss.detach() for name, loss in losses.items()}

@@ -6,6 +6,8 @@ Parameter names are those of the released AdaptSegNet checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ class AtrousSpatialPyramid(nn.Module):
         self.conv2d_list = nn.ModuleList(
             nn.Conv2d(channels, classes, 3, padding=dilation, dilation=dilation) for dilation in ASPP_DILATIONS
         )
-        self.branches = branches
+        self.channels, self.branches = channels, branches
         for conv in self.conv2d_list:
             nn.init.normal_(conv.weight, 0, 0.01)  # type: ignore[arg-type]
 
@@ -45,9 +47,17 @@ class SegmentationNetwork(nn.Module):
         """Return the classifier of each level, auxiliary first."""
         raise NotImplementedError
 
+    def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return what each level's classifier sees of the preprocessed image x (N, 3, H, W), at 1/8 of its size."""
+        raise NotImplementedError
+
+    def classify(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the logits of each level, of the size of the feature maps."""
+        return tuple(classifier(x) for classifier, x in zip(self.classifiers(), feature_maps, strict=True))
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of each level at 1/8 of the size of the preprocessed image x (N, 3, H, W)."""
-        raise NotImplementedError
+        return self.classify(self.feature_maps(x))
 
 
 class DeepLabResNet(ResNetStages, SegmentationNetwork):
@@ -75,10 +85,9 @@ class DeepLabResNet(ResNetStages, SegmentationNetwork):
         """Return the classifier of each level, auxiliary first."""
         return [self.layer5, self.layer6] if self.levels == 2 else [self.layer5]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of each level at 1/8 of the size of the preprocessed image x (N, 3, H, W)."""
-        features = self.stages(x)[-self.levels :]
-        return tuple(classifier(f) for classifier, f in zip(self.classifiers(), features, strict=True))
+    def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of stage 4 and, multi-level, before it of stage 3: (N, 1024 or 2048, H / 8, W / 8)."""
+        return self.stages(x)[-self.levels :]
 
     def train(self, mode: bool = True) -> DeepLabResNet:
         """Switch to training mode; `frozen` batch norm keeps using its running statistics."""
@@ -107,9 +116,9 @@ class DeepLabVGG(SegmentationNetwork):
         """Return the one classifier."""
         return [self.classifier]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits, in a tuple of one, at 1/8 of the size of the preprocessed image x (N, 3, H, W)."""
-        return (self.classifier(self.features(x)),)
+    def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the output of fc7, in a tuple of one: (N, 1024, H / 8, W / 8)."""
+        return (self.features(x),)
 
 
 def build_network(config: ModelConfig, classes: int, seed: int | None = None) -> SegmentationNetwork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,8 +58,8 @@ class Discriminator(nn.Module):
         return logits
 
 
-def build_discriminators(config: DiscriminatorConfig, classes: int, levels: int, seed: int) -> nn.ModuleList:
-    """Return one discriminator per level, with initial weights that depend on `seed` alone."""
+def build_discriminators(config: DiscriminatorConfig, channels: Sequence[int], seed: int) -> nn.ModuleList:
+    """Return one discriminator per level for inputs of `channels`; initial weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.ModuleList(Discriminator(classes, config.channels, config.upsample) for _ in range(levels))
+        return nn.ModuleList(Discriminator(count, config.channels, config.upsample) for count in channels)

@@ -132,6 +132,7 @@ def _download(remote: Remote) -> None:
     for _ in range(ATTEMPTS):
         try:
             if _fetch(remote):
+                problem = ""
                 break
         except urllib.error.HTTPError as error:
             raise InputError(
@@ -141,7 +142,7 @@ def _download(remote: Remote) -> None:
         except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
             if not _size(remote.partial):
-                break  # Nothing has come: there is no network or no such server.
+                break  # There is no network, or no such server.
     else:
         problem = problem or "the connection broke off"
     _check(remote, problem)
@@ -159,9 +160,9 @@ def _fetch(remote: Remote) -> bool:
         headers["Range"] = f"bytes={offset}-"
         if validator:
             headers["If-Range"] = validator
-    request = urllib.request.Request(remote.url, headers=headers)  # noqa: S310 (http and https only)
+    request = urllib.request.Request(remote.url, headers=headers)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
@@ -172,11 +173,16 @@ def _fetch(remote: Remote) -> bool:
         offset = offset if resumed else 0
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length and length.isdigit() else None
-        etag = response.headers.get("ETag") or ""
-        remote.validator.write_text(etag if not etag.startswith("W/") else "")
+        remote.validator.write_text(_validator(response.headers))
         with remote.partial.open("ab" if resumed else "wb") as file:
             _copy(response, file, remote, offset, total)
     return total is None or _size(remote.partial) == total
+
+
+def _validator(headers: http.client.HTTPMessage) -> str:
+    etag = headers.get("ETag") or ""
+    # A weak ETag names files that are alike, not the same bytes.
+    return headers.get("Last-Modified") or "" if not etag or etag.startswith("W/") else etag
 
 
 def _range_start(headers: http.client.HTTPMessage) -> int | None:

@@ -82,7 +82,9 @@ def _without_image_classifier(state: StateDict, model: ModelConfig, notes: list[
     if model.preprocessing == "caffe":
         notes.append("weights of torchvision, timm or transformers want model.preprocessing imagenet, but it is caffe")
     if model.bottleneck_stride == "first" and "layer1.0.conv3.weight" in state:
-        notes.append("weights of torchvision, timm or transformers want model.bottleneck_stride second, but it is first")
+        notes.append(
+            "weights of torchvision, timm or transformers want model.bottleneck_stride second, but it is first"
+        )
     return {name: value for name, value in state.items() if CLASSIFIER.match(name) or not IMAGE_CLASSIFIER.match(name)}
 
 
@@ -111,11 +113,11 @@ def _vgg_names(state: Mapping[str, Tensor], network: SegmentationNetwork, notes:
     for name, value in state.items():
         prefix = ".".join(name.split(".")[:2]) + "."
         target = name.replace(prefix, renames.get(prefix, VGG_FC.get(prefix, prefix)), 1)
-        if name.startswith("classifier.") and not CLASSIFIER.match(name):
-            if target not in own or own[target].shape != value.shape:
-                dropped.append(name)
-                continue
-        renamed[target] = value
+        fits = target in own and own[target].shape == value.shape
+        if name.startswith("classifier.") and not CLASSIFIER.match(name) and not fits:
+            dropped.append(name)
+        else:
+            renamed[target] = value
     if dropped:
         notes.append(f"its fully connected layers are left out ({list_names(dropped)})")
     return renamed
@@ -143,6 +145,8 @@ def _classifiers(
             fitting |= theirs
             continue
         kept += own
+        if not available:
+            continue  # Weights of a backbone alone.
         reason = "there is none"
         if theirs:
             classes = next((value.shape[0] for name, value in theirs.items() if name.endswith("bias")), "?")

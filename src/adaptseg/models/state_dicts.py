@@ -50,7 +50,7 @@ def read_state_dict(path: Path) -> StateDict:
 def kind_of_foreign_file(start: bytes) -> str | None:
     """Say what a file is whose first bytes show that it is no weights; none: it may be."""
     head = start.lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    if head.startswith((b"<!doctype", b"<html", b"<!--", b"<?xml", b"<head")):
         return "a web page"
     if head.startswith(b"version https://git-lfs"):
         return "a pointer to a large file (git lfs)"

@@ -1,0 +1,24 @@
+"""Which device a network runs on where no training loop chooses it."""
+
+from __future__ import annotations
+
+import torch
+
+from adaptseg.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in counts or (index and not index.isdigit()):
+        raise InputError(f"device {name!r} is unknown; choose auto, cpu, cuda, cuda:N or mps")
+    if int(index or 0) >= counts[kind]:
+        raise InputError(f"device {name!r}: this machine has {counts[kind]} of kind {kind}; choose auto or cpu")
+    return torch.device(name)
