@@ -78,7 +78,7 @@ class ModelConfig:
     align_corners: bool = True
     """Bilinear up-sampling of logits with aligned corners, as released."""
     weights: str | None = None
-    """Initial weights: a file, a run folder, or a URL; none starts from random weights."""
+    """Initial weights: a file, a run folder, or a URL (`URL#sha256=HEX` is checked); none: random weights."""
     preprocessing: str = "caffe"
     """`caffe` (BGR minus the ImageNet mean, as the published weights want) or `imagenet` (RGB, mean and std)."""
 

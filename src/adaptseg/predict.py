@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +141,8 @@ def cityscapes_name(path: Path) -> str:
             f"{path}: --format cityscapes wants names such as aachen_000000_000019_leftImg8bit.png; rename the image,"
             " or leave --format out"
         )
+    if match[2] and match[2].startswith("_gt"):
+        raise InputError(f"{path}: a label, not an image; give the folder with the images, such as leftImg8bit/val")
     return f"{match[1]}_pred_labelIds"
 
 
@@ -193,9 +195,5 @@ def _write(out: Path, pictures: Outputs) -> None:
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from error
     finally:
-        _delete(partial for partial, _ in renames)
-
-
-def _delete(paths: Iterable[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+        for partial, _ in renames:
+            partial.unlink(missing_ok=True)

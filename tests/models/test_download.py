@@ -124,7 +124,7 @@ def test_partial_file_longer_than_the_file(server: Server) -> None:
 
 def test_truncated_again_and_again_is_an_error_and_resumes_next_time(server: Server) -> None:
     server.cut_after = [1000] * 4
-    with pytest.raises(InputError, match="broke off after 4000 bytes .*run again to resume") as caught:
+    with pytest.raises(InputError, match=r"broke off after 4000 bytes .*run again to resume") as caught:
         local_file(f"{server.url}/weights.pth")
     assert "\n" not in str(caught.value)
     assert local_file(f"{server.url}/weights.pth").read_bytes() == CONTENT
@@ -171,7 +171,7 @@ def test_web_page(server: Server) -> None:
 
 
 def test_not_found(server: Server) -> None:
-    with pytest.raises(InputError, match="answers 404 .*check the URL"):
+    with pytest.raises(InputError, match=r"answers 404 .*check the URL"):
         local_file(f"{server.url}/gone.pth")
 
 

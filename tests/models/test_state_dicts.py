@@ -158,5 +158,7 @@ def test_prefixes() -> None:
 
 def test_mismatch_lists_the_keys() -> None:
     network = nn.Linear(2, 3)
-    with pytest.raises(InputError, match=r"w\.pth: .*1 missing: bias; 1 unexpected: other; .*weight 3x1 instead of 3x2"):
+    with pytest.raises(
+        InputError, match=r"w\.pth: .*1 missing: bias; 1 unexpected: other; .*weight 3x1 instead of 3x2"
+    ):
         load_state(network, {"weight": torch.ones(3, 1), "other": torch.ones(1)}, "w.pth")

@@ -43,7 +43,7 @@ def read_state_dict(path: Path) -> StateDict:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A broken pickle can fail in any way; none of them has run code.
-        raise InputError(f"{path}: {_reason(error)}") from error
+        raise InputError(f"{path}: {_reason(error, start)}") from error
     return _tensors(content, path)
 
 
@@ -59,13 +59,14 @@ def kind_of_foreign_file(start: bytes) -> str | None:
     return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, start: bytes) -> str:
     text = str(error)
     if "legacy .tar format" in text:
         return "PyTorch's old tar format, which cannot be read without running its code; save it anew as safetensors"
     if isinstance(error, SafetensorError):
         return "broken or truncated; get the file again"
-    if isinstance(error, pickle.UnpicklingError) and ("Unsupported" in text or "not an allowed global" in text):
+    refused = "Unsupported" in text or "not an allowed global" in text
+    if isinstance(error, pickle.UnpicklingError) and refused and start.startswith((b"PK", b"\x80")):
         return "not loaded, for it is a pickle that holds more than tensors; save its state dict as safetensors"
     return "broken, truncated, or no weights; get the file again"
 

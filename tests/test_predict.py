@@ -1,0 +1,169 @@
+"""Predictions as files: pictures, label ids for the Cityscapes server, broken images among good ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cityscapesscripts.helpers.labels import name2label
+from PIL import Image
+
+from adaptseg.cli import main
+from adaptseg.config import ModelConfig
+from adaptseg.data.label_spaces import LabelSpace, label_space
+from adaptseg.errors import InputError
+from adaptseg.models.deeplab import build_network
+from adaptseg.models.devices import choose_device
+from adaptseg.models.segmenter import Segmenter
+from adaptseg.models.weights import save_segmenter
+from adaptseg.predict import cityscapes_ids, cityscapes_name, find_images, predict_cityscapes, predict_files
+from tests.data.published_trees import make_image
+
+TINY = ModelConfig(backbone="resnet18", width=4, levels=1)
+
+
+def segmenter(space: LabelSpace | None = None, size: tuple[int, int] | None = (48, 32)) -> Segmenter:
+    space = space or label_space("cityscapes19")
+    return Segmenter(build_network(TINY, len(space), seed=0), space, input_size=size).eval()
+
+
+def write_images(folder: Path, names: list[str]) -> Path:
+    for n, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make_image((96, 64), n)).save(path)
+    return folder
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_pictures(tmp_path: Path) -> None:
+    images = find_images([str(write_images(tmp_path / "in", ["a.png", "deep/b.jpg"]))])
+    model = segmenter()
+    assert predict_files(model, images, tmp_path / "out") == 2
+    assert files(tmp_path / "out") == [
+        f"{kind}/{name}.{'jpg' if kind == 'overlays' else 'png'}"
+        for kind in ("colors", "labels", "overlays")
+        for name in ("a", "deep/b")
+    ]
+    labels = np.array(Image.open(tmp_path / "out/labels/a.png"))
+    np.testing.assert_array_equal(labels, model.predict(tmp_path / "in/a.png"))
+    colors = np.array(Image.open(tmp_path / "out/colors/a.png"))
+    np.testing.assert_array_equal(colors, model.label_space.palette[labels])
+
+
+def test_cityscapes_label_ids(tmp_path: Path) -> None:
+    names = ["val/ulm/ulm_000001_000019_leftImg8bit.png", "val/bonn/bonn_000002_000019_leftImg8bit.png"]
+    images = find_images([str(write_images(tmp_path / "in", names))])
+    model = segmenter()
+    assert predict_cityscapes(model, images, tmp_path / "out") == 2
+    assert files(tmp_path / "out") == [
+        "bonn_000002_000019_pred_labelIds.png",
+        "ulm_000001_000019_pred_labelIds.png",
+    ]
+    with Image.open(tmp_path / "out/ulm_000001_000019_pred_labelIds.png") as picture:
+        assert picture.mode == "L"
+        ids = np.array(picture)
+    train_ids = model.predict(tmp_path / "in" / names[0])
+    expected = np.array([name2label[name].id for name in model.label_space.classes])[train_ids]
+    np.testing.assert_array_equal(ids, expected)
+
+
+def test_cityscapes_images_are_seen_as_published_by_a_model_without_a_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = find_images([str(write_images(tmp_path / "in", ["ulm_000001_000019.png"]))])
+    model, seen = segmenter(size=None), []
+    monkeypatch.setattr("adaptseg.predict.CITYSCAPES_SIZE", (72, 48))
+    model.network.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[-2:])))
+    predict_cityscapes(model, images, tmp_path / "out")
+    assert seen == [(48, 72)]
+    assert model.input_size is None
+
+
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes16", "cityscapes13"])
+def test_cityscapes_ids_of_each_protocol(name: str) -> None:
+    space = label_space(name)
+    table = cityscapes_ids(space)
+    assert [table[i] for i in range(len(space))] == [name2label[c].id for c in space.classes]
+
+
+@pytest.mark.parametrize("name", ["hot dog", "license plate", "bridge"])
+def test_other_classes_are_refused_before_anything_is_predicted(tmp_path: Path, name: str) -> None:
+    images = find_images([str(write_images(tmp_path / "in", ["ulm_000001_000019.png"]))])
+    with pytest.raises(InputError, match=f"class '{name}', which Cityscapes does not evaluate"):
+        predict_cityscapes(segmenter(LabelSpace("own", ("road", name))), images, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["photo.png", "ulm_1_2_leftImg8bit.png", "a_b_000001_000019.png", "000001_000019.png"])
+def test_names_that_the_server_would_not_find(name: str) -> None:
+    with pytest.raises(InputError, match="wants names such as"):
+        cityscapes_name(Path(name))
+
+
+def test_labels_are_no_images() -> None:
+    with pytest.raises(InputError, match="a label, not an image"):
+        cityscapes_name(Path("ulm_000001_000019_gtFine_labelIds.png"))
+
+
+def test_two_results_for_one_image_are_refused(tmp_path: Path) -> None:
+    names = ["a/ulm_000001_000019_beta_0.01.png", "b/ulm_000001_000019_beta_0.02.png"]
+    images = find_images([str(write_images(tmp_path / "in", names))])
+    with pytest.raises(InputError, match="ulm_000001_000019_pred_labelIds"):
+        predict_cityscapes(segmenter(), images, tmp_path / "out")
+
+
+def test_broken_image_is_named_and_the_others_are_predicted(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", ["a.png", "b.png", "c.png"])
+    content = (folder / "b.png").read_bytes()
+    (folder / "b.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"in/b\.png: not a readable image.*the other 2 images are in") as caught:
+        predict_files(segmenter(), find_images([str(folder)]), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert [name for name in files(tmp_path / "out") if name.startswith("labels")] == ["labels/a.png", "labels/c.png"]
+
+
+def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = find_images([str(write_images(tmp_path / "in", ["a.png"]))])
+    save = Image.Image.save
+
+    def failing(self: Image.Image, path: Path) -> None:
+        save(self, path)
+        if "overlays" in str(path):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", failing)
+    with pytest.raises(InputError, match="No space left"):
+        predict_files(segmenter(), images, tmp_path / "out")
+    assert files(tmp_path / "out") == []
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    save_segmenter(model, segmenter(), TINY)
+    folder = write_images(tmp_path / "in", ["ulm_000001_000019_leftImg8bit.png"])
+    main(["predict", str(model), str(folder), "--out", str(tmp_path / "a"), "--device", "cpu"])
+    assert (tmp_path / "a/overlays/ulm_000001_000019_leftImg8bit.jpg").is_file()
+    main(["predict", str(model), str(folder), "--out", str(tmp_path / "b"), "--format", "cityscapes"])
+    assert files(tmp_path / "b") == ["ulm_000001_000019_pred_labelIds.png"]
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", str(model), str(folder), "--out", str(tmp_path / "c"), "--device", "cuda:77"])
+    assert caught.value.code == 2
+    assert "device 'cuda:77'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tpu", "cpu:3", "cuda:x"])
+def test_unknown_device(name: str) -> None:
+    with pytest.raises(InputError, match="device"):
+        choose_device(name)
+
+
+def test_device_by_name() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
