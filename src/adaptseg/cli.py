@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+from adaptseg.atomic import write_text
 from adaptseg.errors import InputError
 
 DESCRIPTION = """\
@@ -149,9 +150,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     protocol = label_space(config.protocol) if config.protocol else None
     result = score(segmenter, domain, protocol, lambda indices: track(indices, "evaluating")).to_dict()
     if options.json:
-        partial = options.json.with_name(f".{options.json.name}.partial")
-        partial.write_text(json.dumps(result, indent=2) + "\n")
-        partial.replace(options.json)
+        write_text(options.json, json.dumps(result, indent=2) + "\n")
     model = Path(options.model)
     print_table([SeedRuns(model.name, (model,), (result,))])
 
@@ -229,3 +228,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The reader of our output (head, less) has left; there is nobody to tell. 141 = 128 + SIGPIPE.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except OSError as error:
+        # Full disk, read-only folder, vanished file: what to do is plain from the system's own words.
+        if debug or error.filename is None:
+            raise
+        print(f"adaptseg: {error.filename}: {error.strerror}; make the place readable and writable", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("adaptseg: interrupted; `adaptseg train … --resume` goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None

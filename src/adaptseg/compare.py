@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
@@ -124,10 +125,10 @@ def table_rows(columns: Sequence[SeedRuns]) -> Iterator[tuple[str, list[str]]]:
 def write_comparison(columns: Sequence[SeedRuns], out: Path) -> None:
     """Write `comparison.json` and `comparison.md` into `out`."""
     summaries = [column.summary() for column in columns]
-    (out / "comparison.json").write_text(json.dumps(summaries, indent=2) + "\n")
+    write_text(out / "comparison.json", json.dumps(summaries, indent=2) + "\n")
     lines = [
         f"| IoU, % | {' | '.join(column.name for column in columns)} |",
         f"| --- |{' ---: |' * len(columns)}",
         *(f"| {name} | {' | '.join(texts)} |" for name, texts in table_rows(columns)),
     ]
-    (out / "comparison.md").write_text("\n".join(lines) + "\n")
+    write_text(out / "comparison.md", "\n".join(lines) + "\n")

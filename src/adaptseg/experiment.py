@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.data.label_spaces import CITYSCAPES_19, LabelSpace
 from adaptseg.errors import InputError
@@ -161,6 +162,4 @@ def write_config(config: ExperimentConfig, path: Path) -> None:
         # JSON has turned the label values into strings.
         if content[domain]["label_map"] is not None:
             content[domain]["label_map"] = {int(key): name for key, name in content[domain]["label_map"].items()}
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, yaml.safe_dump(content, sort_keys=False))

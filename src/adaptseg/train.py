@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
+from adaptseg.atomic import write_text
 from adaptseg.checkpoint import load_checkpoint, save_checkpoint
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
@@ -173,9 +173,7 @@ class RunLog:
         path = run / "metrics.jsonl"
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= start]
-            partial = path.with_name(".metrics.jsonl.partial")
-            partial.write_text("".join(f"{line}\n" for line in kept))
-            partial.replace(path)
+            write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
         self._board = TensorBoardLogger(run, name="", version="tensorboard") if tensorboard else None
 
@@ -202,8 +200,4 @@ def write_result(run: Path, config: ExperimentConfig, scores: Scores) -> None:
         "method": config.method.name,
         "description": config.description,
     }
-    partial = run / ".result.json.partial"
-    with partial.open("w") as file:
-        json.dump(result, file, indent=2)
-        os.fsync(file.fileno())
-    partial.replace(run / "result.json")
+    write_text(run / "result.json", json.dumps(result, indent=2) + "\n")
