@@ -42,11 +42,20 @@ class Domains:
 
 
 def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
-    """Find all files of an experiment; raises `InputError` before anything is trained."""
+    """Find all files of an experiment and read a few of each domain: wrong data are refused before training.
+
+    Raises:
+        InputError: files are missing or broken, or labels do not fit the label map.
+    """
     space = label_space(config.label_space)
     source = Domain(config.domain("source"), space)
     target = Domain(config.domain("target"), space) if uses_target else None
-    return Domains(source, target, Domain(config.domain("evaluation"), space))
+    evaluation = Domain(config.domain("evaluation"), space)
+    for domain in (source, target, evaluation):
+        if domain is not None:
+            for index in sorted({0, len(domain) // 2, len(domain) - 1}):
+                domain.read(index)
+    return Domains(source, target, evaluation)
 
 
 def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:

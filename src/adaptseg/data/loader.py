@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.data.dataset import Domain
+from adaptseg.errors import InputError
 
 
 class Batch(TypedDict):
@@ -51,6 +52,12 @@ class StepDataset(Dataset[Batch]):
         """Return the batch of a step."""
         indices = sample_indices(self.seed, self.role, step, self.batch, len(self.domain))
         samples = [self.domain[index] for index in indices]
+        sizes = {sample.image.shape[:2]: sample.name for sample in samples}
+        if len(sizes) > 1:
+            raise InputError(
+                f"{self.role}: images of different sizes in one batch ({', '.join(sizes.values())});"
+                f" set {self.role}.size, or train.batch to 1"
+            )
         flips = random_generator(self.seed, self.role, "flip", step).random(len(samples)) < 0.5
         images, labels = [], []
         for sample, flipped in zip(samples, flips, strict=True):

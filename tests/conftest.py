@@ -1,0 +1,53 @@
+"""Small data sets on disk, and the configuration that trains on them in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+CLASSES = ["road", "car", "sky"]
+
+
+def write_images(root: Path, names: list[str], labels: bool, size: tuple[int, int] = (64, 48)) -> None:
+    """Write random pictures, and labels 0 … 2 in horizontal bands, as `images/NAME.png` and `labels/NAME.png`."""
+    rng = np.random.default_rng(len(str(root)))
+    for name in names:
+        image = root / "images" / f"{name}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(image)
+        if labels:
+            label = root / "labels" / f"{name}.png"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            bands = np.arange(size[1], dtype=np.uint8)[:, None] * 3 // size[1]
+            Image.fromarray(np.repeat(bands, size[0], 1)).save(label)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> dict[str, Any]:
+    """Return an experiment on tiny own folders below `tmp_path`; `tmp_path`/own.yaml holds the same."""
+    write_images(tmp_path / "source", ["a", "b", "c", "d"], labels=True)
+    write_images(tmp_path / "target", ["a", "b", "c"], labels=False)
+    write_images(tmp_path / "validation", ["a", "night/b"], labels=True)
+    content = {
+        "label_space": CLASSES,
+        "source": {"layout": "folder", "root": str(tmp_path / "source"), "classes": CLASSES},
+        "target": {"layout": "folder", "root": str(tmp_path / "target")},
+        "evaluation": {"root": str(tmp_path / "validation"), "classes": CLASSES},
+        "model": {
+            "backbone": "resnet18",
+            "width": 8,
+            "levels": 1,
+            "batch_norm": "trained",
+            "preprocessing": "imagenet",
+        },
+        "method": {"name": "adaptsegnet", "lambda_seg": [1.0], "lambda_adv": [0.01], "discriminator": {"channels": 4}},
+        "optimizer": {"name": "adam", "lr": 0.001},
+        "train": {"steps": 4, "batch": 2, "log_every": 1, "checkpoint_every": 2, "flip": True, "device": "cpu"},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
+    return content

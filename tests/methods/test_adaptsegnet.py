@@ -1,0 +1,105 @@
+"""AdaptSegNet against the paper's algorithm, written out plainly: every forward pass of a discriminator done anew."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from adaptseg.data.loader import Batch
+from adaptseg.experiment import build_config
+from adaptseg.methods import build_method
+from adaptseg.methods.base import build_segmenter
+
+
+def random_batch(seed: int, labelled: bool) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (2, 48, 64), generator=generator)
+    labels[:, :8] = 255
+    images = torch.randint(0, 256, (2, 3, 48, 64), generator=generator, dtype=torch.uint8)
+    return Batch(image=images, label=labels if labelled else None, names=["x", "y"])
+
+
+def gan_loss(logits: torch.Tensor, goal: float, gan: str) -> torch.Tensor:
+    goals = torch.full_like(logits, goal)
+    if gan == "least_squares":
+        return ((logits - goals) ** 2).mean()
+    return functional.binary_cross_entropy_with_logits(logits, goals)
+
+
+@pytest.mark.parametrize("gan", ["vanilla", "least_squares"])
+@pytest.mark.parametrize(("lambda_seg", "lambda_adv"), [([1.0], [0.05]), ([0.1, 1.0], [0.02, 0.1])])
+def test_step_is_the_papers(
+    gan: str, lambda_seg: list[float], lambda_adv: list[float], experiment: dict[str, Any]
+) -> None:
+    experiment["model"]["levels"] = len(lambda_seg)
+    experiment["method"] |= {"lambda_seg": lambda_seg, "lambda_adv": lambda_adv, "gan": gan}
+    config = build_config(experiment)
+    method = build_method(build_segmenter(config), config).train()
+    segmenter = copy.deepcopy(method.segmenter)
+    discriminators: Any = copy.deepcopy(method.discriminators)
+    ours = method.optimizers()
+    plain = [
+        torch.optim.Adam(
+            [
+                {"params": [p for n, p in segmenter.network.named_parameters() if n[:6] not in ("layer5", "layer6")]},
+                {
+                    "params": [p for n, p in segmenter.network.named_parameters() if n[:6] in ("layer5", "layer6")],
+                    "lr": 0.01,
+                },
+            ],
+            lr=0.001,
+            weight_decay=5e-4,
+        ),
+        torch.optim.Adam(discriminators.parameters(), lr=1e-4, betas=(0.9, 0.99)),
+    ]
+    for step in range(2):
+        source, target = random_batch(2 * step, True), random_batch(2 * step + 1, False)
+        for optimizer in (*ours.values(), *plain):
+            optimizer.zero_grad()
+        losses = method.step(source, target)
+
+        discriminators.requires_grad_(False)
+        source_logits, target_logits = segmenter(source["image"]), segmenter(target["image"])
+        total = torch.zeros(())
+        for level, discriminator in enumerate(discriminators):
+            labels = source["label"]
+            assert labels is not None
+            seg = functional.cross_entropy(source_logits[level], labels, ignore_index=255)
+            adv = gan_loss(discriminator(target_logits[level].softmax(1)), 0.0, gan)
+            total = total + lambda_seg[level] * seg + lambda_adv[level] * adv
+            assert losses[f"seg{level + 1}"].item() == pytest.approx(seg.item(), rel=1e-5)
+            assert losses[f"adv{level + 1}"].item() == pytest.approx(adv.item(), rel=1e-5)
+        total.backward()  # type: ignore[no-untyped-call]
+        discriminators.requires_grad_(True)
+        for level, discriminator in enumerate(discriminators):
+            d_loss = gan_loss(discriminator(source_logits[level].detach().softmax(1)), 0.0, gan) / 2
+            d_loss = d_loss + gan_loss(discriminator(target_logits[level].detach().softmax(1)), 1.0, gan) / 2
+            d_loss.backward()  # type: ignore[no-untyped-call]
+            assert losses[f"d{level + 1}"].item() == pytest.approx(d_loss.item(), rel=1e-5)
+        for (name, p), q in zip(method.segmenter.named_parameters(), segmenter.parameters(), strict=True):
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-6, msg=name)
+        own_discriminators: Any = method.discriminators
+        for p, q in zip(own_discriminators.parameters(), discriminators.parameters(), strict=True):
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-7)
+        for optimizer in (*ours.values(), *plain):
+            optimizer.step()
+        # Adam divides by the gradient's size, so rounding grows: start the next iteration from the same weights.
+        segmenter.load_state_dict(method.segmenter.state_dict())
+        discriminators.load_state_dict(own_discriminators.state_dict())
+
+
+def test_running_statistics_of_the_target_alone(experiment: dict[str, Any]) -> None:
+    experiment["method"]["running_statistics"] = "target"
+    config = build_config(experiment)
+    method = build_method(build_segmenter(config), config).train()
+    alone = copy.deepcopy(method.segmenter)
+    target = random_batch(1, False)
+    method.step(random_batch(0, True), target)
+    alone(target["image"])
+    for (name, buffer), expected in zip(method.segmenter.named_buffers(), alone.buffers(), strict=True):
+        if "running" in name:
+            torch.testing.assert_close(buffer, expected, msg=name)
