@@ -14,7 +14,7 @@ CLASSES = ["road", "car", "sky"]
 
 
 def write_images(root: Path, names: list[str], labels: bool, size: tuple[int, int] = (64, 48)) -> None:
-    """Write random pictures, and labels 0 … 2 in horizontal bands, as `images/NAME.png` and `labels/NAME.png`."""
+    """Write random pictures, and labels 0 … 2 in bands that are no mirror images, as `images/NAME.png` and `labels/NAME.png`."""
     rng = np.random.default_rng(len(str(root)))
     for name in names:
         image = root / "images" / f"{name}.png"
@@ -23,8 +23,8 @@ def write_images(root: Path, names: list[str], labels: bool, size: tuple[int, in
         if labels:
             label = root / "labels" / f"{name}.png"
             label.parent.mkdir(parents=True, exist_ok=True)
-            bands = np.arange(size[1], dtype=np.uint8)[:, None] * 3 // size[1]
-            Image.fromarray(np.repeat(bands, size[0], 1)).save(label)
+            rows, columns = np.indices((size[1], size[0]))
+            Image.fromarray(((rows * 3 // size[1] + columns * 2 // size[0]) % 3).astype(np.uint8)).save(label)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from adaptseg.checkpoint import save_checkpoint
 from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config
@@ -27,18 +28,16 @@ def metrics(run: Path) -> list[dict[str, float]]:
 
 def interrupted(config: ExperimentConfig, run: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Train, but die right after the checkpoint of step `after`."""
-    from adaptseg import train as module
-
-    save = module.save_checkpoint
 
     def save_and_die(run: Path, step: int, *arguments: Any) -> None:
-        save(run, step, *arguments)
+        save_checkpoint(run, step, *arguments)
         if step == after:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "save_checkpoint", save_and_die)
+    monkeypatch.setattr("adaptseg.train.save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
         train(config, run)
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("method", ["source_only", "adaptsegnet"])

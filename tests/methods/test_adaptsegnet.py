@@ -42,18 +42,11 @@ def test_step_is_the_papers(
     segmenter = copy.deepcopy(method.segmenter)
     discriminators: Any = copy.deepcopy(method.discriminators)
     ours = method.optimizers()
+    groups: list[dict[str, Any]] = [{"params": [], "lr": 0.001}, {"params": [], "lr": 0.01}]
+    for name, parameter in segmenter.network.named_parameters():
+        groups[name.startswith(("layer5", "layer6"))]["params"].append(parameter)
     plain = [
-        torch.optim.Adam(
-            [
-                {"params": [p for n, p in segmenter.network.named_parameters() if n[:6] not in ("layer5", "layer6")]},
-                {
-                    "params": [p for n, p in segmenter.network.named_parameters() if n[:6] in ("layer5", "layer6")],
-                    "lr": 0.01,
-                },
-            ],
-            lr=0.001,
-            weight_decay=5e-4,
-        ),
+        torch.optim.Adam(groups, weight_decay=5e-4),
         torch.optim.Adam(discriminators.parameters(), lr=1e-4, betas=(0.9, 0.99)),
     ]
     for step in range(2):

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptseg.config import DomainConfig
+from adaptseg.data.dataset import Domain
+from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.errors import InputError
+
+SPACE = LabelSpace("two", ("car", "road"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.new("RGB", (16, 8), (1, 2, 3)).save(tmp_path / "images" / "a.png")
+    values = np.repeat(np.array([[0, 1, 7, 255]], np.uint8), 8, 0).repeat(4, 1)
+    Image.fromarray(values).save(tmp_path / "labels" / "a.png")
+    return tmp_path
+
+
+def domain(root: Path, label_map: dict[int, str], size: tuple[int, int] | None = None) -> Domain:
+    config = DomainConfig(layout="folder", root=str(root), label_map=label_map, labelled=True, size=size)
+    return Domain(config, SPACE)
+
+
+def test_labels_are_mapped_by_name(root: Path) -> None:
+    sample = domain(root, {0: "road", 1: "car", 7: "tree"})[0]
+    assert sample.label is not None
+    assert sample.label.dtype == np.uint8
+    assert sample.label[0].tolist() == [1] * 4 + [0] * 4 + [255] * 8
+    assert sample.name == "a"
+    assert sample.image[0, 0].tolist() == [1, 2, 3]
+
+
+def test_sizes(root: Path) -> None:
+    resized = domain(root, {0: "road", 1: "car", 7: "void"}, size=(8, 8))
+    sample = resized[0]
+    assert sample.label is not None
+    assert sample.image.shape == (8, 8, 3)
+    assert sample.label[0].tolist() == [1, 1, 0, 0, 255, 255, 255, 255]
+    evaluated = resized.for_evaluation(0)
+    assert evaluated.label is not None
+    assert evaluated.image.shape == (8, 8, 3)
+    assert evaluated.label.shape == (8, 16)
+
+
+def test_values_outside_the_map_name_file_and_value(root: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.png: label value 7 is outside the map .*7: void"):
+        domain(root, {0: "road", 1: "car"})[0]
+
+
+def test_unlabelled_domain_never_opens_labels(root: Path) -> None:
+    (root / "labels" / "a.png").write_bytes(b"broken")
+    unlabelled = Domain(DomainConfig(layout="folder", root=str(root), labelled=False), SPACE)
+    assert unlabelled[0].label is None
+
+
+def test_a_plain_folder_of_photographs_is_a_target(tmp_path: Path) -> None:
+    (tmp_path / "night").mkdir()
+    Image.new("L", (9, 9)).save(tmp_path / "night" / "x.jpg")
+    (tmp_path / "notes.txt").write_text("no image")
+    photographs = Domain(DomainConfig(layout="folder", root=str(tmp_path), labelled=False), SPACE)
+    assert len(photographs) == 1
+    assert photographs[0].name == "night/x"
+    assert photographs[0].image.shape == (9, 9, 3)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptseg.config import ExperimentConfig
+from adaptseg.errors import InputError
+from adaptseg.experiment import build_config, preset_names, read_experiment, write_config
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_a_configuration_and_survives_writing(name: str, tmp_path: Path) -> None:
+    config = build_config(read_experiment(name)[1])
+    assert config.description
+    write_config(config, tmp_path / "config.yaml")
+    assert build_config(read_experiment(str(tmp_path))[1]) == config
+
+
+def test_label_map_keys_stay_numbers(experiment: dict[str, Any], tmp_path: Path) -> None:
+    experiment["source"]["label_map"] = {0: "road", 9: "void"}
+    write_config(build_config(experiment), tmp_path / "config.yaml")
+    assert build_config(read_experiment(str(tmp_path))[1]).source.label_map == {0: "road", 9: "void"}
+
+
+def test_overrides(experiment: dict[str, Any]) -> None:
+    config = build_config(
+        experiment, ["--train.steps=7", "--method.lambda_adv=[0.5]", "--target.root", "x/{data}", "--data", "y"]
+    )
+    assert config.train.steps == 7
+    assert vars(config.method)["lambda_adv"] == (0.5,)
+    assert config.domain("target").root == "x/y"
+    assert vars(config.method)["discriminator"].channels == 4
+
+
+def test_another_method_keeps_the_options_that_both_have(experiment: dict[str, Any]) -> None:
+    config = build_config(experiment, ["--method.name=source_only"])
+    assert vars(config.method) == {"name": "source_only", "lambda_seg": (1.0,)}
+
+
+def test_evaluation_takes_what_it_lacks_from_the_target(experiment: dict[str, Any]) -> None:
+    experiment["target"] |= {"size": [64, 48], "split": ["train"], "include": ["a*"]}
+    experiment["evaluation"] = {"classes": ["road", "car"], "split": ["val"]}
+    domain = build_config(experiment).domain("evaluation")
+    assert domain.root == experiment["target"]["root"]
+    assert (domain.size, domain.split, domain.include, domain.labelled) == ((64, 48), ["val"], None, True)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("model", "backbone", "vgg"),
+        ("model", "levels", 3),
+        ("model", "batch_norm", "on"),
+        ("optimizer", "name", "lion"),
+        ("train", "steps", 0),
+        ("train", "schedule_steps", 1),
+        ("train", "precision", "8"),
+        ("method", "gan", "wasserstein"),
+        ("method", "lambda_adv", "much"),
+        ("source", "colour", "red"),
+    ],
+)
+def test_wrong_values_name_the_key(section: str, key: str, value: Any, experiment: dict[str, Any]) -> None:
+    experiment[section][key] = value
+    with pytest.raises(InputError, match=key) as caught:
+        build_config(experiment)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_without_layout_is_refused(experiment: dict[str, Any]) -> None:
+    del experiment["source"]
+    config: ExperimentConfig = build_config(experiment)
+    with pytest.raises(InputError, match=r"source\.layout is missing"):
+        config.domain("source")
