@@ -14,7 +14,7 @@ CLASSES = ["road", "car", "sky"]
 
 
 def write_images(root: Path, names: list[str], labels: bool, size: tuple[int, int] = (64, 48)) -> None:
-    """Write random pictures and labels in `root`: images/NAME.png, labels/NAME.png. No label equals its mirror image."""
+    """Write random pictures `images/NAME.png` and labels `labels/NAME.png`; no label equals its mirror image."""
     rng = np.random.default_rng(len(str(root)))
     for name in names:
         image = root / "images" / f"{name}.png"
