@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
+
+from adaptseg.data.loader import Batch
 
 CLASSES = ["road", "car", "sky"]
 
 
 def write_images(root: Path, names: list[str], labels: bool, size: tuple[int, int] = (64, 48)) -> None:
-    """Write random pictures `images/NAME.png` and labels `labels/NAME.png`; no label equals its mirror image."""
-    rng = np.random.default_rng(len(str(root)))
+    """Write random pictures `images/NAME.png` and labels `labels/NAME.png`; no label equals its mirror image.
+
+    Folders of different names have different pictures.
+    """
+    rng = np.random.default_rng(zlib.crc32(root.name.encode()))
     for name in names:
         image = root / "images" / f"{name}.png"
         image.parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +32,15 @@ def write_images(root: Path, names: list[str], labels: bool, size: tuple[int, in
             label.parent.mkdir(parents=True, exist_ok=True)
             rows, columns = np.indices((size[1], size[0]))
             Image.fromarray(((rows * 3 // size[1] + columns * 2 // size[0]) % 3).astype(np.uint8)).save(label)
+
+
+def random_batch(seed: int, labelled: bool) -> Batch:
+    """Return two random images; eight rows of their labels are ignored."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, len(CLASSES), (2, 48, 64), generator=generator)
+    labels[:, :8] = 255
+    images = torch.randint(0, 256, (2, 3, 48, 64), generator=generator, dtype=torch.uint8)
+    return Batch(image=images, label=labels if labelled else None, names=["x", "y"])
 
 
 @pytest.fixture

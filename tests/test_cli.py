@@ -133,7 +133,7 @@ def test_wrong_data_is_refused_and_nothing_is_lost(tmp_path: Path, refused: Run)
     (tmp_path / "empty" / "images").mkdir(parents=True)
     assert "empty" in refused_training(f"--target.root={tmp_path / 'empty'}")
     assert "cat" in refused_training("--source.classes=[cat, dog, bird]")
-    assert "label value 2" in refused_training("--source.classes=[road, car]")
+    assert "label value 2" in refused_training("--source.label_map={0: road, 1: car, 5: sky}")
 
     label = source / "labels" / "a.png"
     good = label.read_bytes()

@@ -24,6 +24,12 @@ from adaptseg.models.weights import save_segmenter
 METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"
 CHECKPOINT_CARD = "checkpoint.json"
+WITHOUT_EFFECT = frozenset(
+    {"out", "description"}
+    | {f"train.{key}" for key in ("steps", "keep", "device", "workers", "tensorboard")}
+    | {f"train.{key}" for key in ("log_every", "evaluate_every", "checkpoint_every")}
+)
+"""Keys that may change on resuming: none of them changes the weights of a step."""
 
 
 def save_checkpoint(
@@ -78,7 +84,7 @@ def _point_last(checkpoints: Path, name: str) -> None:
 
 def saved_checkpoints(run: Path) -> list[Path]:
     """Return the complete checkpoints of a run folder, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"))
+    return sorted((run / "checkpoints").glob("step-*"), key=lambda path: (len(path.name), path.name))
 
 
 def versions() -> dict[str, str]:
@@ -92,28 +98,51 @@ def load_checkpoint(run: Path, method: Method, optimizers: Mapping[str, Optimize
     Raises:
         InputError: there is no checkpoint, it is broken, or its configuration differs from `config`.
     """
-    folder = run / "checkpoints" / "last"
-    if not (folder / CHECKPOINT_CARD).is_file():
+    folder = next(iter(reversed(saved_checkpoints(run))), None)
+    if folder is None:
         raise InputError(f"{run}: no checkpoint to resume from; train without --resume")
-    card = json.loads((folder / CHECKPOINT_CARD).read_text())
-    differing = _differences(card["config"], json.loads(json.dumps(to_dict(config))))
+    card = _read_card(folder)
+    differing = _differences(_comparable(card["config"]), _comparable(json.loads(json.dumps(to_dict(config)))))
     if differing:
         raise InputError(
             f"{run}: the run was started with another configuration ({'; '.join(differing)});"
             " resume with the same, or choose another --out"
         )
+    if card["step"] > config.train.steps:
+        raise InputError(f"{folder}: is beyond train.steps {config.train.steps}; set it to at least {card['step']}")
     load_state(method.segmenter.network, read_state_dict(folder / "segmenter.safetensors"), str(folder))
     method.load_state_dict(read_state_dict(folder / METHOD_WEIGHTS), strict=False)
-    state: dict[str, Any] = torch.load(folder / TRAINING_STATE, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(folder / TRAINING_STATE, map_location="cpu", weights_only=True)
+    except Exception as error:  # A broken pickle can fail in any way.
+        raise _broken(folder / TRAINING_STATE) from error
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
     torch.set_rng_state(state["random"])
     return int(card["step"])
 
 
+def _read_card(folder: Path) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads((folder / CHECKPOINT_CARD).read_text())
+    except (OSError, ValueError) as error:
+        raise _broken(folder / CHECKPOINT_CARD) from error
+    return card
+
+
+def _broken(path: Path) -> InputError:
+    return InputError(f"{path}: missing, truncated or broken; remove its folder to resume from an older checkpoint")
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the schedule's length written out: a run may go on for longer on the same schedule."""
+    train = config["train"]
+    return config | {"train": train | {"schedule_steps": train["schedule_steps"] or train["steps"]}}
+
+
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     """List `key: old -> new` for all that differs, but for keys that do not change results."""
-    if key in ("out", "description", "train.keep", "train.device", "train.workers", "train.tensorboard"):
+    if key in WITHOUT_EFFECT:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())

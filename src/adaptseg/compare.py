@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptseg.atomic import write_text
+from adaptseg.checkpoint import saved_checkpoints
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
@@ -83,7 +84,7 @@ def train_seeds(name: str, config: ExperimentConfig, out: Path, seeds: Sequence[
         seeded = replace(config, seed=seed, out=None)
         if not (reuse and _finished(run, seeded)):
             print(f"{name}, seed {seed} -> {run}", flush=True)
-            train(seeded, run, resume=reuse and (run / "checkpoints" / "last").exists())
+            train(seeded, run, resume=reuse and bool(saved_checkpoints(run)))
         runs.append(run)
         results.append(json.loads((run / "result.json").read_text()))
     return SeedRuns(name, tuple(runs), tuple(results))

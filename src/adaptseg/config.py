@@ -52,6 +52,8 @@ class DomainConfig:
         """Refuse values that no layout could use."""
         _require_size("size of a domain", self.size)
         _require(self.count is None or self.count > 0, f"count is {self.count}; give a positive number of images")
+        for value in self.label_map or {}:
+            _require(0 <= value <= 65535, f"label_map has the label value {value}; label values are 0 … 65535")
 
     def overlaid(self, other: DomainConfig) -> DomainConfig:
         """Return this configuration with every field that `other` sets taken from `other`."""
@@ -122,6 +124,8 @@ class OptimizerConfig:
         """Refuse unknown names and impossible rates."""
         _require(self.name in ("sgd", "adam"), f"optimizer.name is {self.name!r}; choose sgd or adam")
         _require(self.lr > 0, f"optimizer.lr is {self.lr}; give a positive learning rate")
+        for key in ("classifier_lr_factor", "momentum", "weight_decay"):
+            _require(getattr(self, key) >= 0, f"optimizer.{key} is {getattr(self, key)}; give 0 or more")
         _require(
             not self.repeated_updates or self.name == "sgd",
             "optimizer.repeated_updates is a quirk of SGD; set optimizer.name to sgd",
@@ -163,7 +167,12 @@ class TrainConfig:
         """Refuse counts that make no training."""
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
             _require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
-        _require(self.workers >= 0, f"train.workers is {self.workers}; give 0 or more")
+        for key in ("workers", "power"):
+            _require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
+        _require(
+            self.evaluate_every is None or self.evaluate_every >= 1,
+            f"train.evaluate_every is {self.evaluate_every}; give at least 1, or leave it out",
+        )
         _require(
             self.schedule_steps is None or self.schedule_steps >= self.steps,
             f"train.schedule_steps is {self.schedule_steps}, less than train.steps {self.steps}; make it at least that",
@@ -191,7 +200,7 @@ class ExperimentConfig:
     seed: int = 0
     """Everything random derives from it."""
     out: str | None = None
-    """Run folder; none: runs/NAME-seedN."""
+    """Run folder; none: runs/NAME/seed-N."""
     data: str = "data"
     """Folder that `{data}` stands for in the roots of the domains."""
     label_space: list[str] | str

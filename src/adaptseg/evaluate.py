@@ -65,6 +65,13 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(index, minlength=classes**2).view(classes, classes)
 
 
+def check_protocol(protocol: LabelSpace, label_space: LabelSpace) -> None:
+    """Raise `InputError` where the protocol has a class that the label space does not have."""
+    unknown = [name for name in protocol.classes if name not in label_space.classes]
+    if unknown:
+        raise InputError(f"protocol {protocol.name}: the model has no class {unknown[0]!r}; choose another protocol")
+
+
 @torch.no_grad()
 def evaluate(
     segmenter: Segmenter,
@@ -81,9 +88,7 @@ def evaluate(
         InputError: the protocol has a class that the segmenter's label space does not have.
     """
     protocol = protocol or segmenter.label_space
-    unknown = [name for name in protocol.classes if name not in segmenter.label_space.classes]
-    if unknown:
-        raise InputError(f"protocol {protocol.name}: the model has no class {unknown[0]!r}; choose another protocol")
+    check_protocol(protocol, segmenter.label_space)
     classes = len(segmenter.label_space)
     device = next(segmenter.parameters()).device
     training = segmenter.training

@@ -18,6 +18,9 @@ from adaptseg.data.label_spaces import CITYSCAPES_19, LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.methods import method_options
 
+SECTIONS = ("source", "target", "evaluation", "model", "method", "optimizer", "train")
+"""Keys of the experiment that have keys of their own."""
+
 
 def preset_names() -> list[str]:
     """Return the names of the presets that ship with the package."""
@@ -127,6 +130,9 @@ def build_config(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> E
     if isinstance(options, dict) and options.get("name") != method:
         known = method_options(method).__dataclass_fields__
         content["method"] = {key: value for key, value in options.items() if key in known} | {"name": method}
+    for key in SECTIONS:
+        if not isinstance(content.get(key, {}), Mapping):
+            raise InputError(f"{key} is {content[key]!r}; give its keys, as in `{key}: {{…}}`, or leave it out")
     parser = experiment_parser(method)
     try:
         values = parser.parse_args(list(overrides), namespace=parser.parse_object(content))
@@ -141,7 +147,7 @@ def build_config(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> E
 
 def _method_name(content: Mapping[str, Any], overrides: Sequence[str]) -> str:
     chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chosen.add_argument("--method.name", dest="name")
+    chosen.add_argument("--method.name", dest="name", nargs="?", const="")
     name = chosen.parse_known_args(list(overrides))[0].name
     method = content.get("method")
     if name is None and isinstance(method, dict):

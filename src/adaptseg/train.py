@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from adaptseg.atomic import write_text
-from adaptseg.checkpoint import load_checkpoint, save_checkpoint
+from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
-from adaptseg.data.label_spaces import label_space
+from adaptseg.data.label_spaces import LabelSpace, label_space
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
 from adaptseg.errors import InputError
-from adaptseg.evaluate import Scores, evaluate
+from adaptseg.evaluate import Scores, check_protocol, evaluate
 from adaptseg.experiment import write_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
@@ -39,23 +39,34 @@ class Domains:
     target: Domain | None
     """None for methods that do not use the target."""
     evaluation: Domain
+    protocol: LabelSpace
+    """The classes that mIoU averages."""
 
 
 def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     """Find all files of an experiment and read a few of each domain: wrong data are refused before training.
 
     Raises:
-        InputError: files are missing or broken, or labels do not fit the label map.
+        InputError: files are missing or broken, labels do not fit the label map, or a class to train or to average
+            is in no label.
     """
     space = label_space(config.label_space)
+    protocol = label_space(config.protocol) if config.protocol else space
+    check_protocol(protocol, space)
     source = Domain(config.domain("source"), space)
     target = Domain(config.domain("target"), space) if uses_target else None
     evaluation = Domain(config.domain("evaluation"), space)
+    missing = [name for name in space.classes if name not in source.layout.raw_classes.values()]
+    if missing:
+        raise InputError(
+            f"label_space: no label of the source is named {missing[0]!r}, but"
+            f" {', '.join(dict.fromkeys(source.layout.raw_classes.values()))}; correct the name, or leave the class out"
+        )
     for domain in (source, target, evaluation):
         if domain is not None:
             for index in sorted({0, len(domain) // 2, len(domain) - 1}):
                 domain.read(index)
-    return Domains(source, target, evaluation)
+    return Domains(source, target, evaluation, protocol)
 
 
 def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
@@ -69,7 +80,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
     Raises:
         InputError: data or configuration are wrong, the run exists already, or there is nothing to resume.
     """
-    if not resume and (run / "checkpoints").exists():
+    if not resume and saved_checkpoints(run):
         raise InputError(f"{run}: holds a run already; go on with --resume, or choose another folder with --out")
     fabric = open_fabric(config)
     torch.manual_seed(config.seed)
@@ -81,13 +92,14 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
     start = load_checkpoint(run, method, optimizers, config) if resume else 0
     run.mkdir(parents=True, exist_ok=True)
     write_config(config, run / "config.yaml")
+    if start < config.train.steps:
+        (run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
     log = RunLog(run, start, config.train.tensorboard)
     try:
         iterate(fabric, method, optimizers, domains, config, run, start, log)
     finally:
         log.close()
-    protocol = label_space(config.protocol) if config.protocol else None
-    scores = evaluate(method.segmenter, domains.evaluation, protocol)
+    scores = evaluate(method.segmenter, domains.evaluation, domains.protocol)
     write_result(run, config, scores)
     return scores
 
@@ -142,9 +154,11 @@ def iterate(
                 progress.update(done, values, rate)
                 logged_at, logged_step = now, done
             if settings.evaluate_every and done % settings.evaluate_every == 0 and done < settings.steps:
-                log.write(done, {"miou": evaluate(method.segmenter, domains.evaluation).miou})
-                logged_at = time.perf_counter()
+                began = time.perf_counter()
+                log.write(done, {"miou": evaluate(method.segmenter, domains.evaluation, domains.protocol).miou})
+                logged_at += time.perf_counter() - began
             if done % settings.checkpoint_every == 0 or done == settings.steps:
+                read_losses(losses, done)  # A network that has broken down replaces no checkpoint.
                 save_checkpoint(run, done, method, optimizers, config)
 
 
@@ -181,7 +195,7 @@ class RunLog:
         """Open for a run that goes on after step `start`; lines of later steps are dropped."""
         path = run / "metrics.jsonl"
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= start]
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
             write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
         self._board = TensorBoardLogger(run, name="", version="tensorboard") if tensorboard else None
@@ -198,6 +212,13 @@ class RunLog:
         self._file.close()
         if self._board is not None:
             self._board.finalize("success")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except ValueError:
+        return float("inf")  # Half a line: the machine went down while it was written.
 
 
 def write_result(run: Path, config: ExperimentConfig, scores: Scores) -> None:

@@ -9,18 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adaptseg.data.loader import Batch
+from adaptseg.errors import InputError
 from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
-
-
-def random_batch(seed: int, labelled: bool) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 3, (2, 48, 64), generator=generator)
-    labels[:, :8] = 255
-    images = torch.randint(0, 256, (2, 3, 48, 64), generator=generator, dtype=torch.uint8)
-    return Batch(image=images, label=labels if labelled else None, names=["x", "y"])
+from tests.conftest import random_batch
 
 
 def gan_loss(logits: torch.Tensor, goal: float, gan: str) -> torch.Tensor:
@@ -96,3 +89,73 @@ def test_running_statistics_of_the_target_alone(experiment: dict[str, Any]) -> N
     for (name, buffer), expected in zip(method.segmenter.named_buffers(), alone.buffers(), strict=True):
         if "running" in name:
             torch.testing.assert_close(buffer, expected, msg=name)
+
+
+@pytest.mark.parametrize("gan", ["vanilla", "least_squares"])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_weights_after_two_iterations_of_sgd(gan: str, levels: int, experiment: dict[str, Any]) -> None:
+    """Unlike Adam, SGD does not blow up rounding: the weights themselves can be compared over iterations."""
+    lambda_seg, lambda_adv = [0.1, 1.0][-levels:], [0.2, 0.5][-levels:]
+    experiment["model"]["levels"] = levels
+    experiment["method"] |= {"lambda_seg": lambda_seg, "lambda_adv": lambda_adv, "gan": gan}
+    experiment["optimizer"] = {"name": "sgd", "lr": 0.01}
+    config = build_config(experiment)
+    method: Any = build_method(build_segmenter(config), config).train()
+    expected = copy.deepcopy(method)
+    segmenter, discriminators = expected.segmenter, expected.discriminators
+    ours, theirs = method.optimizers(), expected.optimizers()
+    for optimizers in (ours, theirs):
+        optimizers["discriminators"] = torch.optim.SGD(optimizers["discriminators"].param_groups, lr=0.01)
+    for step in range(2):
+        source, target = random_batch(2 * step, True), random_batch(2 * step + 1, False)
+        for optimizer in (*ours.values(), *theirs.values()):
+            optimizer.zero_grad()
+        method.step(source, target)
+        discriminators.requires_grad_(False)
+        assert source["label"] is not None
+        source_logits = segmenter(source["image"])
+        for level, logits in enumerate(source_logits):
+            loss = lambda_seg[level] * functional.cross_entropy(logits, source["label"], ignore_index=255)
+            loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        target_logits = segmenter(target["image"])
+        for level, logits in enumerate(target_logits):
+            loss = lambda_adv[level] * gan_loss(discriminators[level](logits.softmax(1)), 0.0, gan)
+            loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        discriminators.requires_grad_(True)
+        for level, discriminator in enumerate(discriminators):
+            for logits, goal in ((source_logits[level], 0.0), (target_logits[level], 1.0)):
+                loss = gan_loss(discriminator(logits.detach().softmax(1)), goal, gan) / 2
+                loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in (*ours.values(), *theirs.values()):
+            optimizer.step()
+    before = build_method(build_segmenter(config), config).state_dict()
+    for (name, actual), wanted in zip(method.state_dict().items(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6, msg=name)
+        assert not torch.equal(actual, before[name]), f"{name} was not trained"
+
+
+def test_discriminators_judge_once_per_domain_and_level(experiment: dict[str, Any]) -> None:
+    config = build_config(experiment)
+    method: Any = build_method(build_segmenter(config), config).train()
+    judged: list[torch.Tensor] = []
+    method.discriminators[0].register_forward_hook(lambda _, inputs, __: judged.append(inputs[0]))
+    method.step(random_batch(0, True), random_batch(1, False))
+    assert len(judged) == 2
+    for probabilities in judged:
+        torch.testing.assert_close(probabilities.sum(1), torch.ones(2, 48, 64))
+
+
+def test_images_too_small_for_the_discriminator(experiment: dict[str, Any]) -> None:
+    config = build_config(experiment)
+    method = build_method(build_segmenter(config), config).train()
+    source, target = random_batch(0, True), random_batch(1, False)
+    target["image"] = target["image"][:, :, :24]
+    with pytest.raises(InputError, match=r"64x24 are too small .* needs 32; make source\.size and target\.size larger"):
+        method.step(source, target)
+
+
+def test_one_weight_per_level(experiment: dict[str, Any]) -> None:
+    experiment["method"]["lambda_adv"] = [0.1, 0.2]
+    config = build_config(experiment)
+    with pytest.raises(InputError, match=r"method\.lambda_adv has 2 weights, but model\.levels is 1"):
+        build_method(build_segmenter(config), config)

@@ -13,16 +13,42 @@ from adaptseg.models.deeplab import build_network
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50", "resnet101"])
 @pytest.mark.parametrize("levels", [1, 2])
+@torch.no_grad()
 def test_logits_are_at_an_eighth(backbone: str, levels: int) -> None:
     network = build_network(ModelConfig(backbone=backbone, width=8, levels=levels), classes=5, seed=0)
     logits = network(torch.randn(1, 3, 65, 97))
     assert [tuple(level.shape) for level in logits] == [(1, 5, 9, 13)] * levels
 
 
+@pytest.mark.parametrize(
+    ("size", "eighth"), [((64, 96), (9, 13)), ((65, 97), (9, 13)), ((71, 89), (10, 12)), ((48, 50), (7, 7))]
+)
+@torch.no_grad()
+def test_sizes_round_up_as_the_released_pooling_does(size: tuple[int, int], eighth: tuple[int, int]) -> None:
+    network = build_network(ModelConfig(backbone="resnet18", width=8, levels=1), classes=5, seed=0)
+    assert network(torch.randn(1, 3, *size))[0].shape == (1, 5, *eighth)
+
+
+@torch.no_grad()
+def test_levels_are_stages_3_and_4() -> None:
+    network: Any = build_network(ModelConfig(backbone="resnet18", width=8), classes=5, seed=0).eval()
+    image = torch.randn(1, 3, 64, 64)
+    maps = network.feature_maps(image)
+    assert [x.shape[1] for x in maps] == [32, 64]
+    torch.testing.assert_close(network.layer4(maps[0]), maps[1])
+    for level, classifier, features in zip(network(image), (network.layer5, network.layer6), maps, strict=True):
+        torch.testing.assert_close(level, classifier(features))
+
+
 def test_vgg() -> None:
-    network = build_network(ModelConfig(backbone="vgg16", levels=1, width=4), classes=5, seed=0)
+    network: Any = build_network(ModelConfig(backbone="vgg16", levels=1, width=4), classes=5, seed=0)
     (logits,) = network(torch.randn(1, 3, 64, 96))
     assert logits.shape == (1, 5, 8, 12)
+    convs = [m for m in network.features if isinstance(m, nn.Conv2d)]
+    assert [conv.dilation[0] for conv in convs] == [1] * 10 + [2] * 3 + [4] * 2
+    assert sum(isinstance(m, nn.MaxPool2d) for m in network.features) == 3
+    (odd,) = network(torch.randn(1, 3, 65, 103))
+    assert odd.shape == (1, 5, 8, 12)
     with pytest.raises(InputError, match=r"model\.levels"):
         ModelConfig(backbone="vgg16", levels=2)
 
@@ -63,6 +89,22 @@ def test_batch_norm(mode: str, trained: bool, moves: bool) -> None:
     network(torch.randn(2, 3, 64, 64))
     assert network.bn1.weight.requires_grad == network.layer1[0].bn2.bias.requires_grad == trained
     assert bool((network.bn1.running_mean != 0).any()) == moves
+    sum(x.mean() for x in network(torch.randn(2, 3, 64, 64))).backward()
+    assert (network.layer1[0].bn2.weight.grad is not None) == trained
+    assert network.conv1.weight.grad.any()
+
+
+@torch.no_grad()
+def test_frozen_batch_norm_ignores_the_batch() -> None:
+    """The same image gives the same logits whatever is beside it; elsewhere, the batch's statistics count."""
+    image, other = torch.randn(1, 3, 64, 64), torch.randn(1, 3, 64, 64)
+    for mode, same in (("frozen", True), ("affine_frozen", False)):
+        network = build_network(ModelConfig(backbone="resnet18", width=8, batch_norm=mode), classes=5, seed=0).train()
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):  # Weights of 0.01 would leave nothing but the biases.
+                nn.init.kaiming_normal_(module.weight)
+        alone, together = network(image)[-1], network(torch.cat([image, other]))[-1][:1]
+        assert torch.allclose(alone, together, rtol=1e-4, atol=1e-4) == same
 
 
 def test_initialisation_is_the_released_one_and_depends_on_the_seed_alone() -> None:
@@ -78,6 +120,7 @@ def test_initialisation_is_the_released_one_and_depends_on_the_seed_alone() -> N
         assert abs(weight.mean().item()) < 0.001
 
 
+@pytest.mark.slow
 def test_the_papers_network_trains_at_320x160() -> None:
     from adaptseg.data.loader import Batch
     from adaptseg.experiment import build_config

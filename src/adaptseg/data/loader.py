@@ -72,17 +72,33 @@ class StepDataset(Dataset[Batch]):
         )
 
 
+class _Answers(Dataset[Batch | InputError]):
+    """A step's batch, or what is wrong with its files: torch would bury the message of an error in a traceback."""
+
+    def __init__(self, dataset: StepDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, step: int) -> Batch | InputError:
+        try:
+            return self.dataset[step]
+        except InputError as error:
+            return error
+
+
 def batches(dataset: StepDataset, first_step: int, steps: int, workers: int, pin_memory: bool) -> Iterator[Batch]:
     """Yield the batches of steps `first_step` to `steps` - 1, in order, whatever the number of workers."""
-    loader: DataLoader[Batch] = DataLoader(
-        dataset,
+    loader: DataLoader[Batch | InputError] = DataLoader(
+        _Answers(dataset),
         batch_size=None,
         sampler=range(first_step, steps),
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
     )
-    return iter(loader)
+    for answer in loader:
+        if isinstance(answer, InputError):
+            raise answer
+        yield answer
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -25,7 +25,13 @@ from adaptseg.errors import InputError
 from adaptseg.losses import adversarial_loss
 from adaptseg.methods.base import Method, level_weights, segment_source
 from adaptseg.models.batch_norm import running_statistics_kept
-from adaptseg.models.discriminator import SOURCE_LABEL, TARGET_LABEL, DiscriminatorConfig, build_discriminators
+from adaptseg.models.discriminator import (
+    SMALLEST_INPUT,
+    SOURCE_LABEL,
+    TARGET_LABEL,
+    DiscriminatorConfig,
+    build_discriminators,
+)
 from adaptseg.models.segmenter import Segmenter
 
 
@@ -91,7 +97,17 @@ class AdaptSegNet(Method):
         return outputs
 
     def discriminator_input(self, logits: Tensor) -> Tensor:
-        """Return what the discriminators see of logits (N, C, H, W): class probabilities, same shape."""
+        """Return what the discriminators see of logits (N, C, H, W): class probabilities, same shape.
+
+        Raises:
+            InputError: the images are too small for the discriminator.
+        """
+        height, width = logits.shape[-2:]
+        if min(height, width) < SMALLEST_INPUT:
+            raise InputError(
+                f"images of {width}x{height} are too small for the discriminator, which needs {SMALLEST_INPUT};"
+                " make source.size and target.size larger"
+            )
         return logits.float().softmax(1)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:

@@ -28,10 +28,8 @@ from adaptseg.errors import InputError
 from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
 from adaptseg.methods.base import backward_segmentation
 from adaptseg.models.deeplab import AtrousSpatialPyramid
+from adaptseg.models.discriminator import SMALLEST_INPUT
 from adaptseg.models.segmenter import Segmenter
-
-SMALLEST_INPUT = 32
-"""Height and width that the discriminator's five strides of 2 reduce to one place."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adaptseg.errors import InputError
+
 SOURCE_LABEL = 0.0
 TARGET_LABEL = 1.0
+SMALLEST_INPUT = 32
+"""Height and width that the five strides of 2 reduce to one place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,16 @@ class DiscriminatorConfig:
     """Learning rate, with the segmenter's poly schedule."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's averaging coefficients."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no discriminator or no Adam."""
+        key = "method.discriminator"
+        if self.channels < 1:
+            raise InputError(f"{key}.channels is {self.channels}; give at least 1")
+        if self.lr <= 0:
+            raise InputError(f"{key}.lr is {self.lr}; give a positive learning rate")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"{key}.betas is {list(self.betas)}; give two numbers from 0 to below 1")
 
 
 class Discriminator(nn.Module):
