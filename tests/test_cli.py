@@ -164,3 +164,141 @@ def test_wrong_yaml(tmp_path: Path, refused: Run, experiment: dict[str, Any]) ->
         refused("train", path)
     path.write_text(json.dumps(experiment | {"method": {"lambda_seg": [1.0]}}))
     assert "method.name" in refused("train", path)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("experiment")
+def test_one_line_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """No warning of an imported package beside the line, no traceback; with --debug there is one."""
+    label = tmp_path / "source" / "labels" / "a.png"
+    Image.new("L", (64, 48), 7).save(label)
+    command = [sys.executable, "-m", "adaptseg", "train", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"adaptseg: {label}: label value 7 is outside the map (known: 0, 1, 2, 255);"
+        " add it to label_map, for example 7: void\n"
+    )
+    done = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
+    assert done.returncode != 0
+
+
+@pytest.mark.usefixtures("experiment")
+def test_a_run_keeps_what_it_had_when_resuming_is_refused(tmp_path: Path, refused: Run) -> None:
+    own, run = tmp_path / "own.yaml", tmp_path / "run"
+    main(["train", str(own), "--out", str(run)])
+    kept = contents(run)
+    assert "optimizer.lr: 0.001 -> 0.5" in refused("train", own, "--out", run, "--resume", "--optimizer.lr=0.5")
+    assert "'cat'" in refused("train", own, "--out", run, "--resume", "--protocol=[road,cat]")
+    (tmp_path / "source" / "images" / "a.png").write_bytes(b"no image")
+    assert "a.png: not a readable image" in refused("train", own, "--out", run, "--resume")
+    (tmp_path / "source" / "labels" / "d.png").unlink()
+    assert "d.png: no label" in refused("train", own, "--out", run, "--resume")
+    assert kept == contents(run)
+
+
+@pytest.mark.usefixtures("experiment")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_breaks_in_mid_training(workers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second image of four is not among those that are looked at beforehand."""
+    own, run = tmp_path / "own.yaml", tmp_path / "run"
+    arguments = ["train", str(own), "--out", str(run), f"--train.workers={workers}", "--train.checkpoint_every=1"]
+    path = tmp_path / "source" / "images" / "b.png"
+    good = path.read_bytes()
+    path.write_bytes(good[:100])
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"adaptseg: {path}: not a readable image (")
+    path.write_bytes(good)
+    resumed = ["--resume"] if (run / "checkpoints" / "last").exists() else []
+    main([*arguments, *resumed])
+    assert (run / "result.json").is_file()
+
+
+@pytest.mark.usefixtures("experiment")
+def test_evaluate_and_predict_refuse_what_they_cannot_use(tmp_path: Path, refused: Run) -> None:
+    own, run = tmp_path / "own.yaml", tmp_path / "run"
+    main(["train", str(own), "--out", str(run), "--train.steps=1"])
+    kept = contents(run)
+    unlabelled = tmp_path / "target"
+    assert str(unlabelled) in refused("evaluate", run, f"--evaluation.root={unlabelled}")
+    assert "'cat'" in refused("evaluate", run, "--protocol=[cat,road]")
+    assert "--evaluation.nosuch" in refused("evaluate", run, "--evaluation.nosuch=1")
+    assert "nosuch.png" in refused("predict", run, tmp_path / "nosuch.png", "--out", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'}: no images" in refused("predict", run, tmp_path / "empty", "--out", tmp_path / "out")
+    assert "--out" in refused("predict", run, tmp_path / "source")
+    (tmp_path / "config.yaml").write_text("no: run")
+    assert "no checkpoint" in refused("evaluate", tmp_path)
+    assert not (tmp_path / "out").exists()
+    assert kept == contents(run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train"], "PRESET-OR-YAML"),
+        (["train", "streets", "more"], "more"),
+        (["train", "streets", "--method.name"], "method.name"),
+        (["train", "streets", "--train.steps"], "--train.steps"),
+        (["train", "streets", "--seeds", "x"], "--seeds 'x'"),
+        (["train", "streets", "--seeds", "0"], "--seeds '0'"),
+        (["train", "streets", "--seeds", "1,1"], "--seeds '1,1'"),
+        (["train", "streets", "--label_space=nosuch"], "'nosuch'"),
+        (["train", "streets", "--source.root=film"], "'film'"),
+        (["train", "streets", "--source.layout=film"], "'film'"),
+        (["train", "streets", "--source.size=[0,0]"], "size"),
+        (["train", "streets", "--train.device=nosuch"], "train.device"),
+        (["train", "streets", "--label_space=[road,cat]"], "'cat'"),
+        (["train", "streets", "--protocol=[road,cat]"], "'cat'"),
+        (["compare", "streets", "nosuch"], "'nosuch'"),
+        (["compare"], "PRESET-OR-YAML"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], named: str, tmp_path: Path, refused: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert named in refused(*arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("experiment")
+def test_sections_that_hold_no_keys(tmp_path: Path, refused: Run, experiment: dict[str, Any]) -> None:
+    path = tmp_path / "wrong.yaml"
+    for section in ("source", "model", "train"):
+        path.write_text(json.dumps(experiment | {section: 3}))
+        assert f"{section} is 3; give its keys" in refused("train", path)
+        path.write_text(json.dumps(experiment | {section: None}))
+        assert f"{section} is None; give its keys" in refused("train", path)
+
+
+@pytest.mark.usefixtures("experiment")
+def test_a_run_folder_can_be_trained_again(tmp_path: Path) -> None:
+    main(["train", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "first"), "--train.steps=2"])
+    main(["train", str(tmp_path / "first"), "--out", str(tmp_path / "second")])
+    results = [(tmp_path / run / "result.json").read_text() for run in ("first", "second")]
+    assert results[0] == results[1]
+
+
+def test_keys_are_listed_with_the_methods_own(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "streets-source", "--keys"])
+    text = capsys.readouterr().out
+    assert "--train.steps" in text
+    assert "--method.lambda_adv" not in text
+    main(["train", "streets-source", "--keys", "--method.name=adaptsegnet"])
+    assert "--method.lambda_adv" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code in (0, None)
+    assert f"adaptseg {command}" in capsys.readouterr().out

@@ -28,6 +28,27 @@ def test_confusion_matrix_counts_pixels() -> None:
     assert actual.tolist() == expected.tolist()
 
 
+def test_confusion_of_ignored_and_of_all_pixels() -> None:
+    labels = torch.full((3, 3), 255, dtype=torch.uint8)
+    predicted = torch.zeros((3, 3), dtype=torch.int64)
+    confusion = confusion_matrix(predicted, labels, 4)
+    assert confusion.sum() == 0
+    assert Scores(confusion, SPACE, SPACE).miou == 0
+    assert confusion_matrix(predicted, labels * 0, 4)[0, 0] == 9
+
+
+def test_the_segmenter_keeps_its_mode_and_its_statistics(experiment: dict[str, Any]) -> None:
+    config = build_config(experiment)
+    segmenter = build_segmenter(config)
+    domain = Domain(config.domain("evaluation"), segmenter.label_space)
+    before = {name: value.clone() for name, value in segmenter.state_dict().items()}
+    for mode in (True, False):
+        segmenter.train(mode)
+        evaluate(segmenter, domain)
+        assert segmenter.training == segmenter.network.training == mode
+    assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
+
+
 def test_miou_is_over_classes_that_occur() -> None:
     confusion = torch.tensor([[6, 2, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     scores = Scores(confusion, SPACE, SPACE)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from adaptseg.checkpoint import save_checkpoint
 from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
+from adaptseg.experiment import build_config, read_experiment
 from adaptseg.train import read_losses, train
 
 
@@ -88,3 +88,108 @@ def test_source_only_never_reads_the_target(experiment: dict[str, Any], tmp_path
 def test_losses_that_are_not_finite_stop_the_run() -> None:
     with pytest.raises(InputError, match="step 7: loss seg1 is nan"):
         read_losses({"adv1": torch.tensor(1.0), "seg1": torch.tensor(float("nan"))}, 7)
+
+
+@pytest.mark.parametrize("method", ["source_only", "adaptsegnet"])
+def test_a_run_can_go_on_for_longer_on_the_same_schedule(
+    method: str, experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    options = [f"--method.name={method}", "--train.schedule_steps=6"]
+    train(build_config(experiment, [*options, "--train.steps=6"]), tmp_path / "unbroken")
+    train(build_config(experiment, [*options, "--train.steps=3"]), tmp_path / "longer")
+    first = json.loads((tmp_path / "longer" / "result.json").read_text())
+    assert first["step"] == 3
+    train(build_config(experiment, [*options, "--train.steps=6"]), tmp_path / "longer", resume=True)
+    expected, actual = weights(tmp_path / "unbroken"), weights(tmp_path / "longer")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert metrics(tmp_path / "unbroken") == metrics(tmp_path / "longer")
+    assert [line["step"] for line in metrics(tmp_path / "longer")] == [1, 2, 3, 4, 5, 6]
+    results = [(tmp_path / run / "result.json").read_text() for run in ("unbroken", "longer")]
+    assert results[0] == results[1]
+
+
+def test_the_seed_alone_decides(experiment: dict[str, Any], tmp_path: Path) -> None:
+    for run, seed in (("a", 0), ("again", 0), ("other", 1)):
+        torch.manual_seed(len(run))
+        train(build_config(experiment, [f"--seed={seed}", "--train.steps=2"]), tmp_path / run)
+    first, again, other = (weights(tmp_path / run) for run in ("a", "again", "other"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+    assert (tmp_path / "a" / "result.json").read_text() == (tmp_path / "again" / "result.json").read_text()
+
+
+def test_run_folder(experiment: dict[str, Any], tmp_path: Path) -> None:
+    config = build_config(experiment, ["--train.evaluate_every=2", "--protocol=[road,sky]", "--train.schedule_steps=8"])
+    scores = train(config, tmp_path / "run")
+    assert build_config(read_experiment(str(tmp_path / "run"))[1]) == config
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["miou"] == scores.miou
+    assert {"miou", "iou", "pixel_accuracy", "protocol", "step", "seed", "method"} <= result.keys()
+    assert result["protocol"]["classes"] == ["road", "sky"]
+    assert set(result["iou"]) == {"road", "car", "sky"}
+    assert all(value is None or 0 <= value <= 1 for value in result["iou"].values())
+    assert result["miou"] == pytest.approx((result["iou"]["road"] + result["iou"]["sky"]) / 2)
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+    lines = metrics(tmp_path / "run")
+    # The poly schedule, read before the update.
+    rates = [line["lr/segmenter"] for line in lines if "lr/segmenter" in line]
+    assert rates == pytest.approx([0.001 * (1 - step / 8) ** 0.9 for step in range(4)])
+    assert [line["step"] for line in lines if "miou" in line] == [2]
+
+
+def test_evaluations_in_between_average_the_protocol(experiment: dict[str, Any], tmp_path: Path) -> None:
+    overrides = ["--train.evaluate_every=2", "--protocol=[road,sky]", "--train.schedule_steps=4"]
+    train(build_config(experiment, [*overrides, "--train.steps=2"]), tmp_path / "short")
+    train(build_config(experiment, [*overrides, "--train.steps=4"]), tmp_path / "long")
+    (between,) = [line["miou"] for line in metrics(tmp_path / "long") if "miou" in line]
+    assert between == json.loads((tmp_path / "short" / "result.json").read_text())["miou"]
+
+
+def test_half_a_line_of_metrics_is_dropped(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build_config(experiment)
+    interrupted(config, tmp_path / "run", monkeypatch, after=2)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "seg')
+    train(config, tmp_path / "run", resume=True)
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_interrupted_before_the_first_checkpoint(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither `train` nor `--resume` may be refused with a hint at the other."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    config = build_config(experiment)
+    with monkeypatch.context() as patched:
+        patched.setattr("adaptseg.checkpoint.save_segmenter", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints").exists()
+    train(config, tmp_path / "run")
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_a_network_that_breaks_down_replaces_no_checkpoint(experiment: dict[str, Any], tmp_path: Path) -> None:
+    overrides = ["--optimizer.lr=1e30", "--train.log_every=100", "--train.checkpoint_every=1", "--train.keep=1"]
+    with pytest.raises(InputError) as caught:
+        train(build_config(experiment, overrides), tmp_path / "run")
+    assert "step 2" in str(caught.value)
+    assert "optimizer.lr" in str(caught.value)
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-000001"]
+
+
+def test_names_are_checked_before_training(experiment: dict[str, Any], tmp_path: Path) -> None:
+    for override, message in (
+        ("--protocol=[road,cat]", "no class 'cat'"),
+        ("--protocol=nosuch", "'nosuch' is unknown"),
+        ("--label_space=[road,car,skye]", "no label of the source is named 'skye', but .*road, car, sky"),
+        ("--train.device=nosuch", r"train\.device 'nosuch'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(build_config(experiment, [override]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

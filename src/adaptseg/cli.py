@@ -62,6 +62,7 @@ def train(arguments: Sequence[str]) -> None:
     parser.add_argument("experiment", metavar="PRESET-OR-YAML")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
     parser.add_argument("--seeds", help="train once per seed: a number of seeds, or a list such as 1,5,7")
+    parser.add_argument("--dry-run", action="store_true", help="read, build, take one small step; write nothing")
     parser.add_argument("--keys", action="store_true", help="list all keys of the experiment and leave")
     own, overrides = split_overrides(arguments, parser)
     options = parser.parse_args(own)
@@ -74,6 +75,12 @@ def train(arguments: Sequence[str]) -> None:
     config = build_config(content, overrides)
     if options.keys:
         experiment_parser(config.method.name).print_help()
+        return
+    if options.dry_run:
+        from adaptseg.dry_run import dry_run
+
+        for line in dry_run(config, Path(config.out or Path("runs", name, f"seed-{config.seed}"))):
+            print(line, flush=True)
         return
     from adaptseg.report import print_table
 

@@ -69,3 +69,23 @@ def test_a_plain_folder_of_photographs_is_a_target(tmp_path: Path) -> None:
     assert len(photographs) == 1
     assert photographs[0].name == "night/x"
     assert photographs[0].image.shape == (9, 9, 3)
+
+
+def test_label_and_image_of_different_size(root: Path) -> None:
+    Image.new("L", (8, 8)).save(root / "labels" / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: label is 8x8, its image 16x8; both must have the same size"):
+        domain(root, {0: "road", 1: "car"})[0]
+
+
+def test_no_class_in_common(root: Path) -> None:
+    with pytest.raises(InputError, match=r"none of its classes is in label space two; it has cat, void"):
+        domain(root, {0: "cat"})
+
+
+def test_labels_of_16_bits(root: Path) -> None:
+    values = np.full((8, 16), 4000, np.uint16)
+    values[:, 8:] = 26
+    Image.fromarray(values).save(root / "labels" / "a.png")
+    sample = domain(root, {4000: "road", 26: "car"})[0]
+    assert sample.label is not None
+    assert sample.label[0].tolist() == [1] * 8 + [0] * 8

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
-from adaptseg.data.loader import StepDataset, batches, sample_indices
+from adaptseg.data.loader import Batch, StepDataset, batches, sample_indices, to_device
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config
 
@@ -63,6 +64,46 @@ def test_image_and_label_are_mirrored_together(experiment: dict[str, Any]) -> No
             assert torch.equal(image.flip(-1) if flipped else image, other)
             assert torch.equal(label.flip(-1) if flipped else label, other_label)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_one_line_from_workers_too(workers: int, experiment: dict[str, Any]) -> None:
+    domain = source(experiment)
+    path = Path(experiment["source"]["root"]) / "images" / "b.png"
+    path.write_bytes(b"no image")
+    dataset = StepDataset(domain, "source", seed=1, batch=4, flip=False)
+    with pytest.raises(InputError) as caught:
+        list(batches(dataset, 0, 3, workers, pin_memory=False))
+    assert str(caught.value) == f"{path}: not a readable image (unknown format); replace or remove the file"
+
+
+def test_flips_are_independent_of_the_order_and_of_the_other_domain(experiment: dict[str, Any]) -> None:
+    domain = source(experiment)
+
+    def flips(role: str, seed: int) -> list[bool]:
+        found = []
+        for step in range(12):
+            straight = StepDataset(domain, role, seed, 2, flip=False)[step]
+            mirrored = StepDataset(domain, role, seed, 2, flip=True)[step]
+            assert straight["names"] == mirrored["names"]
+            pairs = zip(straight["image"], mirrored["image"], strict=True)
+            found += [not torch.equal(one, other) for one, other in pairs]
+        return found
+
+    assert flips("source", 1) == flips("source", 1)
+    assert flips("source", 1) != flips("target", 1)
+    assert flips("source", 1) != flips("source", 2)
+    assert 4 < sum(flips("source", 1)) < 20
+
+
+def test_batches_on_the_device(experiment: dict[str, Any]) -> None:
+    batch = StepDataset(source(experiment), "source", seed=1, batch=2, flip=False)[0]
+    moved = to_device(batch, torch.device("cpu"))
+    assert torch.equal(moved["image"], batch["image"])
+    assert moved["image"].is_contiguous(memory_format=torch.channels_last)
+    assert moved["names"] == batch["names"]
+    unlabelled = to_device(Batch(image=batch["image"], label=None, names=[]), torch.device("cpu"))
+    assert unlabelled["label"] is None
 
 
 def test_images_of_different_sizes_need_a_size(experiment: dict[str, Any], tmp_path: Any) -> None:

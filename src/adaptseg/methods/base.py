@@ -38,6 +38,10 @@ class Method(nn.Module):
         """Return the optimisers by name; the first is the segmenter's."""
         return {"segmenter": segmenter_optimizer(self.segmenter.network, self.config.optimizer)}
 
+    def smallest_image(self) -> int:
+        """Return a height and width, in pixels, that `step` accepts."""
+        return 64
+
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration to the parameters.
 

@@ -55,6 +55,10 @@ class FeatureLevel(AdaptSegNet):
         super().__init__(segmenter, config, options)
         self.feature_scale = options.feature_scale
 
+    def smallest_image(self) -> int:
+        """Return a height and width whose feature maps the discriminators accept."""
+        return max(64, SMALLEST_INPUT * 8 // self.feature_scale + 8)
+
     def discriminator_channels(self) -> list[int]:
         """Return the channels of each level's feature map."""
         channels = []

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adaptseg.config import DomainConfig, ExperimentConfig, MethodConfig, ModelConfig, OptimizerConfig, TrainConfig
+from adaptseg.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (DomainConfig, {"size": (64, 0)}, r"size .*\[width, height\]"),
+        (DomainConfig, {"size": (64,)}, r"size .*\[width, height\]"),
+        (DomainConfig, {"count": 0}, "count is 0"),
+        (DomainConfig, {"label_map": {70000: "road"}}, "label_map has the label value 70000"),
+        (DomainConfig, {"label_map": {-1: "road"}}, "label_map has the label value -1"),
+        (ModelConfig, {"backbone": "resnet19"}, r"model\.backbone is 'resnet19'; choose one of resnet18, "),
+        (ModelConfig, {"levels": 3}, r"model\.levels is 3; choose one of 1, 2"),
+        (ModelConfig, {"aspp_branches": 3}, r"model\.aspp_branches is 3"),
+        (ModelConfig, {"bottleneck_stride": "third"}, r"model\.bottleneck_stride"),
+        (ModelConfig, {"batch_norm": "off"}, r"model\.batch_norm"),
+        (ModelConfig, {"preprocessing": "none"}, r"model\.preprocessing"),
+        (ModelConfig, {"width": 3}, r"model\.width is 3"),
+        (ModelConfig, {"backbone": "vgg16"}, r"set model\.levels to 1"),
+        (OptimizerConfig, {"name": "lion"}, r"optimizer\.name is 'lion'; choose sgd or adam"),
+        (OptimizerConfig, {"lr": 0.0}, r"optimizer\.lr is 0"),
+        (OptimizerConfig, {"lr": float("nan")}, r"optimizer\.lr is nan"),
+        (OptimizerConfig, {"momentum": -0.1}, r"optimizer\.momentum is -0.1"),
+        (OptimizerConfig, {"weight_decay": -1.0}, r"optimizer\.weight_decay"),
+        (OptimizerConfig, {"classifier_lr_factor": -1.0}, r"optimizer\.classifier_lr_factor"),
+        (OptimizerConfig, {"name": "adam", "repeated_updates": True}, r"set optimizer\.name to sgd"),
+        *((TrainConfig, {key: 0}, rf"train\.{key} is 0; give at least 1") for key in ("steps", "batch", "log_every")),
+        *((TrainConfig, {key: 0}, rf"train\.{key} is 0") for key in ("checkpoint_every", "evaluate_every", "keep")),
+        (TrainConfig, {"workers": -1}, r"train\.workers is -1"),
+        (TrainConfig, {"power": -0.5}, r"train\.power is -0.5"),
+        (TrainConfig, {"steps": 9, "schedule_steps": 8}, r"train\.schedule_steps is 8, less than train\.steps 9"),
+        (TrainConfig, {"precision": "16"}, r"train\.precision is '16'; choose"),
+    ],
+)
+def test_impossible_values_name_the_key_and_the_cure(kind: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        kind(**options)
+    assert "; " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def experiment(**options: Any) -> ExperimentConfig:
+    return ExperimentConfig(label_space="camvid11", method=MethodConfig(name="source_only"), **options)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_impossible_seed(seed: int) -> None:
+    with pytest.raises(InputError, match="seed is"):
+        experiment(source=DomainConfig(), seed=seed)
+
+
+def test_roles_of_domains() -> None:
+    config = experiment(
+        source=DomainConfig(layout="streets", root="game", count=5),
+        target=DomainConfig(layout="camvid", root="{data}/x", size=(64, 48), split=["train"], include=["a*"], count=3),
+        evaluation=DomainConfig(split=["test"]),
+        data="/somewhere",
+    )
+    assert config.domain("source").labelled is True
+    assert config.domain("target") == DomainConfig(
+        layout="camvid", root="/somewhere/x", size=(64, 48), split=["train"], include=["a*"], count=3, labelled=False
+    )
+    assert config.domain("evaluation") == DomainConfig(
+        layout="camvid", root="/somewhere/x", size=(64, 48), split=["test"], labelled=True
+    )
+    with pytest.raises(InputError, match=r"target\.layout is missing"):
+        experiment(source=config.source).domain("target")
