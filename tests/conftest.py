@@ -46,10 +46,17 @@ def random_batch(seed: int, labelled: bool) -> Batch:
 @pytest.fixture
 def experiment(tmp_path: Path) -> dict[str, Any]:
     """Return an experiment on tiny own folders below `tmp_path`; `tmp_path`/own.yaml holds the same."""
+    content = small_experiment(tmp_path)
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
+    return content
+
+
+def small_experiment(tmp_path: Path) -> dict[str, Any]:
+    """Write tiny data sets below a folder and return an experiment on them that trains in seconds."""
     write_images(tmp_path / "source", ["a", "b", "c", "d"], labels=True)
     write_images(tmp_path / "target", ["a", "b", "c"], labels=False)
     write_images(tmp_path / "validation", ["a", "night/b"], labels=True)
-    content = {
+    return {
         "label_space": CLASSES,
         "source": {"layout": "folder", "root": str(tmp_path / "source"), "classes": CLASSES},
         "target": {"layout": "folder", "root": str(tmp_path / "target")},
@@ -65,5 +72,3 @@ def experiment(tmp_path: Path) -> dict[str, Any]:
         "optimizer": {"name": "adam", "lr": 0.001},
         "train": {"steps": 4, "batch": 2, "log_every": 1, "checkpoint_every": 2, "flip": True, "device": "cpu"},
     }
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
-    return content

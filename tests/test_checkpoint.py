@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
 from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
@@ -52,11 +54,9 @@ def test_round_trip(config: ExperimentConfig, tmp_path: Path) -> None:
         "training.pt",
         "checkpoint.json",
     }
-    numbers = torch.rand(3)
 
     other, other_optimizers = built(replace(config, seed=9))
     assert load_checkpoint(tmp_path, other, other_optimizers, config) == 1
-    assert torch.equal(torch.rand(3), numbers)  # torch's generator goes on where it was
     iteration(method, optimizers)
     iteration(other, other_optimizers)
     expected, actual = method.state_dict(), other.state_dict()
@@ -116,6 +116,46 @@ def test_broken_files_are_named(file: str, keep: float, config: ExperimentConfig
     with pytest.raises(InputError, match=rf"{file}: ") as caught:
         load_checkpoint(tmp_path, method, optimizers, config)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["null", "[]", "{}", '{"step": 2}', '{"step": "2", "config": {"train": {}}}', '{"step": 2, "config": []}', "[" * 10**5],
+)
+def test_cards_of_another_content_are_named(text: str, config: ExperimentConfig, tmp_path: Path) -> None:
+    method, optimizers = built(config)
+    (save_checkpoint(tmp_path, 2, method, optimizers, config) / "checkpoint.json").write_text(text)
+    with pytest.raises(InputError, match=r"checkpoint\.json: missing, truncated or broken"):
+        load_checkpoint(tmp_path, method, optimizers, config)
+
+
+def test_weights_of_the_method_must_be_complete(config: ExperimentConfig, tmp_path: Path) -> None:
+    method, optimizers = built(config)
+    path = save_checkpoint(tmp_path, 2, method, optimizers, config) / "method.safetensors"
+    state = load_file(path)
+    name = next(iter(state))
+    for change in ({}, state | {name: torch.zeros(1)}, state | {"other": torch.zeros(1)}):
+        save_file(change, path)
+        with pytest.raises(InputError, match=r"method\.safetensors: weights of another architecture"):
+            load_checkpoint(tmp_path, method, optimizers, config)
+
+
+def test_training_states_of_another_content_are_named(config: ExperimentConfig, tmp_path: Path) -> None:
+    method, optimizers = built(config)
+    iteration(method, optimizers)
+    path = save_checkpoint(tmp_path, 2, method, optimizers, config) / "training.pt"
+    state = torch.load(path, weights_only=True)
+    other = copy.deepcopy(state)
+    other["optimizers"]["segmenter"]["state"][0]["exp_avg"] = torch.zeros(3)
+    content = path.read_bytes()
+    for change in ({}, [], {"optimizers": {}}, state | {"optimizers": dict.fromkeys(state["optimizers"], 1)}, other):
+        torch.save(change, path)
+        with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
+            load_checkpoint(tmp_path, method, optimizers, config)
+    at = content.index(state["optimizers"]["segmenter"]["state"][0]["exp_avg"].numpy().tobytes())
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
+        load_checkpoint(tmp_path, method, optimizers, config)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_train_evaluate_predict(tmp_path: Path, capsys: pytest.CaptureFixture[st
     main(["train", str(tmp_path / "own.yaml"), "--out", str(run), "--seed=3"])
     assert "mIoU" in capsys.readouterr().out
     assert {path.name for path in run.iterdir()} == {
+        ".lock",
         "config.yaml",
         "metrics.jsonl",
         "checkpoints",

@@ -13,7 +13,10 @@ from adaptseg.errors import InputError
     [
         (DomainConfig, {"size": (64, 0)}, r"size .*\[width, height\]"),
         (DomainConfig, {"size": (64,)}, r"size .*\[width, height\]"),
+        (DomainConfig, {"size": (10_000_000, 11)}, r"size .*at most 100000000 pixels"),
         (DomainConfig, {"count": 0}, "count is 0"),
+        (DomainConfig, {"count": 10**9}, "count is 1000000000"),
+        *((DomainConfig, {"split": ["train", name]}, "split") for name in ("..", "a/../b", "/tmp", "{key}", "a\0")),
         (DomainConfig, {"label_map": {70000: "road"}}, "label_map has the label value 70000"),
         (DomainConfig, {"label_map": {-1: "road"}}, "label_map has the label value -1"),
         (ModelConfig, {"backbone": "resnet19"}, r"model\.backbone is 'resnet19'; choose one of resnet18, "),
@@ -23,6 +26,7 @@ from adaptseg.errors import InputError
         (ModelConfig, {"batch_norm": "off"}, r"model\.batch_norm"),
         (ModelConfig, {"preprocessing": "none"}, r"model\.preprocessing"),
         (ModelConfig, {"width": 3}, r"model\.width is 3"),
+        (ModelConfig, {"width": 10**6}, r"model\.width is 1000000"),
         (ModelConfig, {"backbone": "vgg16"}, r"set model\.levels to 1"),
         (OptimizerConfig, {"name": "lion"}, r"optimizer\.name is 'lion'; choose sgd or adam"),
         (OptimizerConfig, {"lr": 0.0}, r"optimizer\.lr is 0"),

@@ -7,7 +7,7 @@ import pytest
 
 from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config, preset_names, read_experiment, write_config
+from adaptseg.experiment import build_config, parse_yaml, preset_names, read_experiment, write_config
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -67,6 +67,46 @@ def test_wrong_values_name_the_key(section: str, key: str, value: Any, experimen
     with pytest.raises(InputError, match=key) as caught:
         build_config(experiment)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["!!bool x", "!!int ''", "!!float ''", "!!timestamp x", "2001-99-99", "!!python/object:os.system x", "[" * 5000, "\0"],
+)
+def test_values_that_are_no_yaml_name_the_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"seed: {text}\n")
+    with pytest.raises(InputError, match=r"x\.yaml: not valid YAML \(.+\); correct it") as caught:
+        read_experiment(str(tmp_path / "x.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.yaml", "run/config.yaml"])
+def test_files_that_are_no_text_name_the_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"seed: \xff\xfe")
+    with pytest.raises(InputError, match=rf"{name}: cannot be read as text"):
+        read_experiment(str(tmp_path / name.partition("/")[0]))
+    path.write_bytes(b" " * 2**22)
+    with pytest.raises(InputError, match=rf"{name}: 4194304 bytes, more than"):
+        read_experiment(str(tmp_path / name.partition("/")[0]))
+
+
+@pytest.mark.parametrize(("first", "left", "right"), [("[a, a]", "[", "]"), ("{a: 1}", "{<<: [", "]}")])
+def test_references_that_multiply_are_refused_at_once(first: str, left: str, right: str) -> None:
+    lines = [f"a0: &a0 {first}"]
+    lines += [f"a{n}: &a{n} {left}{', '.join([f'*a{n - 1}'] * 10)}{right}" for n in range(1, 12)]
+    with pytest.raises(InputError, match=r"x\.yaml: more than \d+ values, references followed"):
+        parse_yaml("\n".join(lines), "x.yaml")
+    with pytest.raises(InputError, match="more than"):
+        parse_yaml("a: &a [*a]", "x.yaml")
+
+
+def test_references_that_spare_writing_are_followed() -> None:
+    text = "base: &base {0: road, 1: car}\nsource: {label_map: *base}\ntarget: {label_map: {<<: *base, 2: sky}}"
+    content = parse_yaml(text, "x.yaml")
+    assert content["source"]["label_map"] == {0: "road", 1: "car"}
+    assert content["target"]["label_map"] == {0: "road", 1: "car", 2: "sky"}
 
 
 def test_a_source_without_layout_is_refused(experiment: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch.optim import Optimizer
 
@@ -26,7 +27,7 @@ TRAINING_STATE = "training.pt"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
     {"out", "description"}
-    | {f"train.{key}" for key in ("steps", "keep", "device", "workers", "tensorboard")}
+    | {f"train.{key}" for key in ("steps", "keep", "device", "workers", "tensorboard", "skip_nonfinite")}
     | {f"train.{key}" for key in ("log_every", "evaluate_every", "checkpoint_every")}
 )
 """Keys that may change on resuming: none of them changes the weights of a step."""
@@ -43,36 +44,53 @@ def save_checkpoint(
         method: its segmenter is saved apart from its other networks.
         optimizers: by name.
         config: the complete configuration, saved with it.
+
+    Raises:
+        InputError: the disk is full or cannot be written to; the checkpoints there are kept.
     """
     checkpoints = run / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
     final = checkpoints / f"step-{step:06d}"
     partial = checkpoints / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    save_segmenter(partial, method.segmenter, config.model)
-    own = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items() if not k.startswith("segmenter.")}
-    save_file(own, partial / METHOD_WEIGHTS)
-    state = {
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-        "random": torch.get_rng_state(),
-    }
-    torch.save(state, partial / TRAINING_STATE)
-    card = {"step": step, "config": to_dict(config), "versions": versions()}
-    (partial / CHECKPOINT_CARD).write_text(json.dumps(card, indent=2) + "\n")
-    for path in partial.iterdir():
-        _sync(path)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    _point_last(checkpoints, final.name)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write(partial, step, method, optimizers, config)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        _sync(checkpoints)
+        _point_last(checkpoints, final.name)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(
+            f"{final}: cannot be written ({str(error).splitlines()[0]}); make room or make the folder writable,"
+            " then go on with --resume; the last checkpoint is kept"
+        ) from error
     for old in saved_checkpoints(run)[: -config.train.keep]:
         shutil.rmtree(old)
     return final
 
 
+def _write(
+    folder: Path, step: int, method: Method, optimizers: Mapping[str, Optimizer], config: ExperimentConfig
+) -> None:
+    save_segmenter(folder, method.segmenter, config.model)
+    own = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items() if not k.startswith("segmenter.")}
+    save_file(own, folder / METHOD_WEIGHTS)
+    state = {"optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()}}
+    torch.save(state, folder / TRAINING_STATE)
+    card = {"step": step, "config": to_dict(config), "versions": versions()}
+    (folder / CHECKPOINT_CARD).write_text(json.dumps(card, indent=2) + "\n")
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+
+
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Make a file, or the names in a folder, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _point_last(checkpoints: Path, name: str) -> None:
@@ -118,7 +136,6 @@ def load_checkpoint(run: Path, method: Method, optimizers: Mapping[str, Optimize
         raise _broken(folder / TRAINING_STATE) from error
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
-    torch.set_rng_state(state["random"])
     return int(card["step"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 from adaptseg.atomic import write_text
 from adaptseg.errors import InputError
+from adaptseg.preemption import EXIT_RESUMABLE, Preempted
 
 DESCRIPTION = """\
 Domain adaptation for semantic segmentation.
@@ -231,15 +233,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"adaptseg: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Preempted as preempted:
+        print(f"adaptseg: {preempted}; its checkpoint is complete, --resume goes on from there", file=sys.stderr)
+        raise SystemExit(EXIT_RESUMABLE) from None
     except BrokenPipeError:
         # The reader of our output (head, less) has left; there is nobody to tell. 141 = 128 + SIGPIPE.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except OSError as error:
         # Full disk, read-only folder, vanished file: what to do is plain from the system's own words.
-        if debug or error.filename is None:
+        if debug or error.strerror is None:
             raise
-        print(f"adaptseg: {error.filename}: {error.strerror}; make the place readable and writable", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        cure = "free disk space" if error.errno == errno.ENOSPC else "make the place readable and writable"
+        print(f"adaptseg: {place}{error.strerror}; {cure}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("adaptseg: interrupted; `adaptseg train … --resume` goes on from the last checkpoint", file=sys.stderr)

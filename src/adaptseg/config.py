@@ -160,6 +160,8 @@ class TrainConfig:
     """Iterations between checkpoints; the last iteration always has one."""
     keep: int = 2
     """Checkpoints kept; older ones are deleted."""
+    skip_nonfinite: int = 0
+    """Iterations whose loss or gradient may be infinite or NaN: that many are left out, the next one ends the run."""
     tensorboard: bool = True
     """Write TensorBoard event files into the run folder."""
 
@@ -167,7 +169,7 @@ class TrainConfig:
         """Refuse counts that make no training."""
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
             _require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
-        for key in ("workers", "power"):
+        for key in ("workers", "power", "skip_nonfinite"):
             _require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
         _require(
             self.evaluate_every is None or self.evaluate_every >= 1,

@@ -57,6 +57,10 @@ class Progress:
             print(f"step {done}/{self.steps}  {text}  {left:.0f} s left", file=sys.stderr, flush=True)
             self._printed = now
 
+    def say(self, line: str) -> None:
+        """Print a line beside the display."""
+        self._bar.console.print(f"adaptseg: {line}", highlight=False, soft_wrap=True, markup=False)
+
 
 T_co = TypeVar("T_co", covariant=True)
 

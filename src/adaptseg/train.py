@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -20,7 +20,8 @@ from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoi
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import LabelSpace, label_space
-from adaptseg.data.loader import Batch, StepDataset, batches, to_device
+from adaptseg.data.loader import Batch, StepDataset, batches, step_seed, to_device
+from adaptseg.divergence import CollapseWatch, FiniteWatch
 from adaptseg.errors import InputError
 from adaptseg.evaluate import Scores, check_protocol, evaluate
 from adaptseg.experiment import write_config
@@ -28,7 +29,10 @@ from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.models.initial_weights import initialise
 from adaptseg.optimizers import poly_factor, set_learning_rates
+from adaptseg.preemption import Preempted, StopRequest
 from adaptseg.progress import Progress
+from adaptseg.run_lock import run_lock
+from adaptseg.run_log import RunLog
 
 
 @dataclass(frozen=True)
@@ -78,30 +82,32 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
         resume: go on from the folder's last checkpoint.
 
     Raises:
-        InputError: data or configuration are wrong, the run exists already, or there is nothing to resume.
+        InputError: data or configuration are wrong, the run exists already, another process trains into it, there
+            is nothing to resume, or the training diverges.
+        Preempted: a signal asked to stop; a checkpoint of the last finished iteration is written.
     """
-    if not resume and saved_checkpoints(run):
-        raise InputError(f"{run}: holds a run already; go on with --resume, or choose another folder with --out")
+    if not resume:
+        refuse_existing(run)
     fabric = open_fabric(config)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
     method = build_method(segmenter, config).to(fabric.device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
-    optimizers = method.optimizers()
-    start = load_checkpoint(run, method, optimizers, config) if resume else 0
-    run.mkdir(parents=True, exist_ok=True)
-    write_config(config, run / "config.yaml")
-    if start < config.train.steps:
-        (run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
-    log = RunLog(run, start, config.train.tensorboard)
-    try:
-        iterate(fabric, method, optimizers, domains, config, run, start, log)
-    finally:
-        log.close()
-    scores = evaluate(method.segmenter, domains.evaluation, domains.protocol)
-    write_result(run, config, scores)
+    with run_lock(run), StopRequest() as stop:
+        if not resume:
+            refuse_existing(run)  # Another process may have finished one meanwhile.
+        training = Training(fabric, method, method.optimizers(), domains, config, run, stop)
+        training.iterate(load_checkpoint(run, method, training.optimizers, config) if resume else None)
+        scores = evaluate(method.segmenter, domains.evaluation, domains.protocol, stop.checked)
+        write_result(run, config, scores)
     return scores
+
+
+def refuse_existing(run: Path) -> None:
+    """Raise `InputError` where the folder holds a run."""
+    if saved_checkpoints(run):
+        raise InputError(f"{run}: holds a run already; go on with --resume, or choose another folder with --out")
 
 
 def open_fabric(config: ExperimentConfig) -> Fabric:
@@ -115,51 +121,141 @@ def open_fabric(config: ExperimentConfig) -> Fabric:
         raise InputError(f"train.device {config.train.device!r}: {reason}; choose auto, cpu, cuda or mps") from error
 
 
-def iterate(
-    fabric: Fabric,
-    method: Method,
-    optimizers: Mapping[str, Optimizer],
-    domains: Domains,
-    config: ExperimentConfig,
-    run: Path,
-    start: int,
-    log: RunLog,
-) -> None:
-    """Run iterations `start` to `train.steps`, one update of each optimiser per iteration."""
-    settings = config.train
-    schedule_steps = settings.schedule_steps or settings.steps
-    source_batches = domain_batches(domains.source, "source", config, start, fabric.device)
-    target_batches = domain_batches(domains.target, "target", config, start, fabric.device) if domains.target else None
-    method.train()
-    images = settings.batch * (2 if target_batches else 1)
-    with Progress(settings.steps, start) as progress:
-        logged_at, logged_step = time.perf_counter(), start
-        for step in range(start, settings.steps):
-            for optimizer in optimizers.values():
-                set_learning_rates(optimizer, poly_factor(step, schedule_steps, settings.power))
-                optimizer.zero_grad(set_to_none=True)
-            target = next(target_batches) if target_batches else None
-            with fabric.autocast():
-                losses = method.step(next(source_batches), target)
-            for optimizer in optimizers.values():
-                optimizer.step()
+class Training:
+    """The loop: one update of each optimiser per iteration, with its schedule, log and checkpoints."""
 
-            done = step + 1
-            if done % settings.log_every == 0 or done == settings.steps:
-                now = time.perf_counter()
-                rate = (done - logged_step) * images / (now - logged_at)
-                values = read_losses(losses, done)
-                rates = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in optimizers.items()}
-                log.write(done, {**values, **rates, "images_per_second": rate})
-                progress.update(done, values, rate)
-                logged_at, logged_step = now, done
-            if settings.evaluate_every and done % settings.evaluate_every == 0 and done < settings.steps:
-                began = time.perf_counter()
-                log.write(done, {"miou": evaluate(method.segmenter, domains.evaluation, domains.protocol).miou})
-                logged_at += time.perf_counter() - began
-            if done % settings.checkpoint_every == 0 or done == settings.steps:
-                read_losses(losses, done)  # A network that has broken down replaces no checkpoint.
-                save_checkpoint(run, done, method, optimizers, config)
+    def __init__(
+        self,
+        fabric: Fabric,
+        method: Method,
+        optimizers: dict[str, Optimizer],
+        domains: Domains,
+        config: ExperimentConfig,
+        run: Path,
+        stop: StopRequest,
+    ) -> None:
+        """Take what a training needs; nothing is written yet."""
+        self.fabric, self.method, self.optimizers, self.domains = fabric, method, optimizers, domains
+        self.config, self.run, self.stop = config, run, stop
+        self.finite = FiniteWatch()
+        self.collapse = CollapseWatch(getattr(config.method, "gan", "vanilla"))
+        self.skipped = 0
+        self.saved: int | None = None
+        """Step of the newest checkpoint."""
+
+    def iterate(self, resumed: int | None) -> None:
+        """Run the iterations up to `train.steps`.
+
+        Args:
+            resumed: number of iterations that the loaded checkpoint has behind it; none for a new run.
+
+        Raises:
+            InputError: the training diverges, or a file is wrong; the last checkpoint is kept.
+            Preempted: as `train`.
+        """
+        settings = self.config.train
+        start, self.saved = resumed or 0, resumed
+        write_config(self.config, self.run / "config.yaml")
+        if start < settings.steps:
+            (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
+        source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device)
+        target = None
+        if self.domains.target:
+            target = domain_batches(self.domains.target, "target", self.config, start, self.fabric.device)
+        log = RunLog(self.run, start, settings.tensorboard)
+        self.method.train()
+        step = start
+        try:
+            with Progress(settings.steps, start) as progress:
+                meter = Meter(start, settings.batch * (2 if target else 1))
+                for step in range(start, settings.steps):
+                    self.stop.check()
+                    if settings.evaluate_every and step and step % settings.evaluate_every == 0:
+                        with meter.paused():
+                            log.write(step, {"miou": self.evaluate()})
+                    try:
+                        batches = next(source), next(target) if target else None
+                    except InputError:
+                        self.stop.check()  # The same signal may have ended the loader's workers.
+                        raise
+                    losses = self.update(step, *batches)
+                    done = step + 1
+                    if done % settings.log_every == 0 or done == settings.steps:
+                        self.log(log, progress, meter, done, losses)
+                    if done % settings.checkpoint_every == 0 or done == settings.steps:
+                        self.save(done)
+        except Preempted as preempted:
+            self.save(step)
+            raise Preempted(f"{preempted} after step {step}") from None
+        finally:
+            log.close()
+
+    def update(self, step: int, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        """Take iteration `step`; return its losses on the device, none where the iteration was left out."""
+        settings = self.config.train
+        for optimizer in self.optimizers.values():
+            set_learning_rates(optimizer, poly_factor(step, settings.schedule_steps or settings.steps, settings.power))
+            optimizer.zero_grad(set_to_none=True)
+        kept = [buffer.clone() for buffer in self.method.buffers()] if settings.skip_nonfinite else []
+        torch.manual_seed(step_seed(self.config.seed, step))
+        with self.fabric.autocast():
+            losses = self.method.step(source, target)
+        names = source["names"] + (target["names"] if target else [])
+        self.finite.see(step + 1, losses, self.method.parameters(), names)
+        if settings.skip_nonfinite and self.skipped < settings.skip_nonfinite and not self.finite.last_is_finite():
+            self.skipped += 1
+            for buffer, value in zip(self.method.buffers(), kept, strict=True):
+                buffer.copy_(value)  # Batch norm's running statistics would stay NaN for ever.
+            return {}
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return losses
+
+    def evaluate(self) -> float:
+        """Return mIoU as it is now."""
+        scores = evaluate(self.method.segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked)
+        return scores.miou
+
+    def log(self, log: RunLog, progress: Progress, meter: Meter, done: int, losses: dict[str, Tensor]) -> None:
+        """Write a line of the log: the only place, beside checkpoints, where the loop waits for the device."""
+        self.finite.check()
+        values = {name: float(loss) for name, loss in losses.items()}
+        rate = meter.rate(done)
+        rates = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+        skipped = {"skipped": self.skipped} if self.skipped else {}
+        log.write(done, {**values, **rates, **skipped, "images_per_second": rate})
+        progress.update(done, values, rate)
+        for line in self.collapse.advice(done, values):
+            progress.say(line)
+
+    def save(self, done: int) -> None:
+        """Write the checkpoint after `done` iterations, unless it is there; a broken network replaces none."""
+        self.finite.check()
+        if done != self.saved:
+            save_checkpoint(self.run, done, self.method, self.optimizers, self.config)
+            self.saved = done
+
+
+class Meter:
+    """Images per second between lines of the log, without the time of evaluations."""
+
+    def __init__(self, start: int, images: int) -> None:
+        """Begin after step `start`, at `images` images per iteration."""
+        self._step, self._images, self._time = start, images, time.perf_counter()
+
+    def rate(self, done: int) -> float:
+        """Return images per second since the last call."""
+        now = time.perf_counter()
+        rate = (done - self._step) * self._images / (now - self._time)
+        self._step, self._time = done, now
+        return rate
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time of the block out."""
+        began = time.perf_counter()
+        yield
+        self._time += time.perf_counter() - began
 
 
 def domain_batches(
@@ -170,55 +266,6 @@ def domain_batches(
     dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip)
     loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
-
-
-def read_losses(losses: Mapping[str, Tensor], step: int) -> dict[str, float]:
-    """Return the losses as numbers, the only place where the loop waits for the device.
-
-    Raises:
-        InputError: a loss is not finite.
-    """
-    values = {name: float(loss) for name, loss in losses.items()}
-    for name, value in values.items():
-        if not abs(value) < float("inf"):
-            raise InputError(
-                f"step {step}: loss {name} is {value}; lower optimizer.lr or method.lambda_adv;"
-                " the last checkpoint is kept"
-            )
-    return values
-
-
-class RunLog:
-    """`metrics.jsonl` and TensorBoard events of a run."""
-
-    def __init__(self, run: Path, start: int, tensorboard: bool) -> None:
-        """Open for a run that goes on after step `start`; lines of later steps are dropped."""
-        path = run / "metrics.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
-            write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = path.open("a")
-        self._board = TensorBoardLogger(run, name="", version="tensorboard") if tensorboard else None
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Add one line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            self._board.log_metrics(dict(values), step)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._file.close()
-        if self._board is not None:
-            self._board.finalize("success")
-
-
-def _step_of(line: str) -> float:
-    try:
-        return int(json.loads(line)["step"])
-    except ValueError:
-        return float("inf")  # Half a line: the machine went down while it was written.
 
 
 def write_result(run: Path, config: ExperimentConfig, scores: Scores) -> None:

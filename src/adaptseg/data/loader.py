@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypedDict
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.data.dataset import Domain
 from adaptseg.errors import InputError
+from adaptseg.preemption import leave_interrupts_to_parent
 
 
 class Batch(TypedDict):
@@ -30,6 +34,11 @@ def random_generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """Return the generator for one purpose: same arguments, same numbers; different ones, independent numbers."""
     words = [zlib.crc32(p.encode()) if isinstance(p, str) else p for p in purpose]
     return np.random.default_rng([seed, *words])
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the seed of torch's generators for a step: whatever is random in it is the same after resuming."""
+    return int(random_generator(seed, "step", step).integers(2**63))
 
 
 def sample_indices(seed: int, role: str, step: int, batch: int, count: int) -> list[int]:
@@ -94,11 +103,37 @@ def batches(dataset: StepDataset, first_step: int, steps: int, workers: int, pin
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=leave_interrupts_to_parent if workers else None,
     )
-    for answer in loader:
-        if isinstance(answer, InputError):
-            raise answer
-        yield answer
+    try:
+        with _deaths_found_when_waiting():
+            answers = iter(loader)
+        for answer in answers:
+            if isinstance(answer, InputError):
+                raise answer
+            yield answer
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"train.workers: {str(error).splitlines()[0]}; was it short of memory? Lower train.workers or the images'"
+            " size, and go on with --resume; the last checkpoint is kept"
+        ) from error
+
+
+@contextmanager
+def _deaths_found_when_waiting() -> Iterator[None]:
+    """Within the block, torch's loader does not install its signal handler for dead workers.
+
+    It would raise in the midst of an iteration, with networks half updated. Without it a worker's death is found
+    when its batch is waited for.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, handler)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -1,0 +1,69 @@
+"""Signals that ask a training to stop: finish the iteration, write a checkpoint, leave."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+EXIT_RESUMABLE = 75
+"""Exit code of a training that was stopped by a signal and can be resumed (EX_TEMPFAIL of sysexits.h)."""
+
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+"""SIGUSR1 and SIGUSR2 are what SLURM is usually told to send ahead of a time limit (`--signal=USR1@120`)."""
+
+
+class Preempted(Exception):
+    """A training was stopped by a signal, which the message names."""
+
+
+class StopRequest:
+    """While entered, the first stop signal only sets `signal`; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        """Nothing is asked for yet."""
+        self.signal: signal.Signals | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        """Take over the signals (only Python's main thread can)."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+        return self
+
+    def check(self) -> None:
+        """Raise `Preempted` where a signal has come."""
+        if self.signal is not None:
+            raise Preempted(f"stopped by {self.signal.name}")
+
+    def checked(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items, but raise `Preempted` as soon as a signal has come."""
+        for item in items:
+            self.check()
+            yield item
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_DFL)
+
+
+def leave_interrupts_to_parent(worker: int) -> None:
+    """Make a loader worker ignore the signals that it has no need to die of.
+
+    They reach a whole process group. SIGTERM does end it: that is how the training process ends its workers.
+    """
+    for number in set(STOP_SIGNALS) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,53 @@
+"""What a run writes while it trains: `metrics.jsonl`, TensorBoard events, and advice on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+from adaptseg.atomic import write_text
+
+
+class RunLog:
+    """`metrics.jsonl` and TensorBoard events of a run."""
+
+    def __init__(self, run: Path, start: int, tensorboard: bool) -> None:
+        """Open for a run that goes on after step `start`; lines that will be written again are dropped."""
+        path = run / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _is_before(line, start)]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a")
+        self._board = TensorBoardLogger(run, name="", version="tensorboard") if tensorboard else None
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add one line.
+
+        Raises:
+            OSError: the disk is full; the file's name is in the error.
+        """
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+            if self._board is not None:
+                self._board.log_metrics(dict(values), step)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._file.close()
+        if self._board is not None:
+            self._board.finalize("success")
+
+
+def _is_before(line: str, start: int) -> bool:
+    """Whether a line stands in the log when iteration `start` begins, which first evaluates where that is due."""
+    try:
+        content = json.loads(line)
+        return bool(content["step"] < start or (content["step"] == start and "miou" not in content))
+    except ValueError:
+        return False  # Half a line: the machine went down while it was written.

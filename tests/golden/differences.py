@@ -1,0 +1,31 @@
+"""Print how far adaptseg is from each golden figure, as the table of docs/fidelity.md has it.
+
+python -m tests.golden.differences
+"""
+
+from __future__ import annotations
+
+from tests.golden.test_golden import (
+    FORWARD,
+    NETWORKS,
+    TRAININGS,
+    TRAJECTORY,
+    discriminator_difference,
+    entropy_difference,
+    network_difference,
+    training_difference,
+)
+
+
+def main() -> None:
+    rows = [(f"`{key}`", network_difference(key), FORWARD) for key in NETWORKS]
+    rows.append(("`discriminator`", discriminator_difference(), FORWARD))
+    rows.append(("`entropy_map`, `entropy_loss`", entropy_difference(), FORWARD))
+    rows += [(f"`{key}`", training_difference(key), TRAJECTORY) for key in TRAININGS]
+    print("| figure | largest relative difference | allowed |\n| --- | ---: | ---: |")
+    for name, difference, allowed in rows:
+        print(f"| {name} | {difference:.0e} | {allowed:.0e} |")
+
+
+if __name__ == "__main__":
+    main()

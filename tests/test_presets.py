@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from adaptseg.cli import main
+from adaptseg.config import ExperimentConfig
+from adaptseg.errors import InputError
+from adaptseg.experiment import build_config, preset_names, read_experiment
+from adaptseg.methods import build_method
+from adaptseg.methods.base import build_segmenter
+from adaptseg.models.download import is_url
+from tests.data.preset_trees import build_preset_trees
+
+PAPER = [name for name in preset_names() if not name.startswith(("streets", "camvid"))]
+ROWS = {
+    "gta5-cityscapes": ["source", "feature", "single", "multi", "ls", "vgg16-source", "vgg16-single"],
+    "synthia-cityscapes13": ["source", "feature", "single", "multi", "vgg16-single"],
+    "synthia-cityscapes16": ["source", "feature", "single", "multi"],
+    "synscapes-cityscapes": ["source", "single"],
+    **{f"cityscapes-{city}": ["source", "feature", "single", "multi"] for city in ("rome", "rio", "tokyo", "taipei")},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_preset_trees(tmp_path_factory.mktemp("data"))
+
+
+def config_of(name: str, *overrides: str) -> ExperimentConfig:
+    return build_config(read_experiment(name)[1], list(overrides))
+
+
+def test_every_row_of_the_papers_tables_is_there() -> None:
+    expected = {f"{pair}-{row}" for pair, rows in ROWS.items() for row in rows}
+    expected |= {"cityscapes-oracle", "cityscapes13-oracle", "cityscapes-vgg16-oracle"}
+    expected |= {f"gta5-cityscapes-{row}-released" for row in ("single", "multi", "ls")}
+    assert expected <= set(preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_dry_run(name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data, labels, networks and one step of each preset, with networks of an eighth of the width."""
+    run = tmp_path / "run"
+    narrow = [] if "vgg16" in name else ["--model.width=8"]
+    main(["train", name, "--data", str(data), "--model.weights=null", f"--out={run}", "--dry-run", *narrow])
+    lines = capsys.readouterr().out.splitlines()
+    found = {line.split()[0] for line in lines}
+    assert {"source", "target", "evaluation", "segmenter", "method", "one", "training"} <= found
+    assert any(re.search(r"one step .*seg1 \d+\.\d+", line) for line in lines)
+    assert any(re.search(r"evaluation .*classes in \d labels", line) for line in lines)
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("name", ["gta5-cityscapes-multi-released"])
+def test_dry_run_at_full_width(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", name, "--data", str(data), "--model.weights=null", "--dry-run"])
+    shown = capsys.readouterr().out
+    # ResNet-101 without its last layer 42.5 M, two classifiers of four 3x3 branches 2.1 M, two discriminators 5.6 M.
+    assert "2 levels, 44.6 M parameters" in shown
+    assert "5.6 M parameters beside" in shown
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_published_settings(name: str) -> None:
+    config = config_of(name)
+    text = files("adaptseg").joinpath("presets", f"{name}.yaml").read_text()
+    assert text.startswith("# "), "names the published figure, or says that there is none"
+    assert re.search(r"Published: \d\d\.\d|no such row|could not|one output-space row|average 13", text)
+    assert (config.train.steps, config.train.schedule_steps, config.train.power) == (150_000, 250_000, 0.9)
+    assert (config.train.checkpoint_every, config.train.batch, config.train.flip) == (5000, 1, False)
+    assert (config.optimizer.name, config.optimizer.lr, config.optimizer.momentum) == ("sgd", 2.5e-4, 0.9)
+    assert config.optimizer.weight_decay == 5e-4
+    assert config.domain("evaluation").size == (1024, 512)
+    source_sizes = {"gta5": (1280, 720), "synthia": (1280, 760), "cityscapes": (1024, 512), "synscapes": (1280, 640)}
+    source = config.domain("source")
+    assert source.size == source_sizes[str(source.layout)] or name.startswith("synscapes")
+    weights = getattr(config.method, "lambda_adv", ())
+    released = name.endswith("-released")
+    # The released script's single-level runs are multi-level networks with weights of 0.
+    expected = {"multi": (0.0002, 0.001), "single": (0.001,), "feature": (0.001,), "ls": (0.01,)}.get(
+        name.removesuffix("-released").rpartition("-")[2], ()
+    )
+    assert weights == ((0.0, *expected) if released and len(expected) == 1 else expected)
+    assert config.optimizer.repeated_updates == released
+    assert config.model.aspp_branches == (2 if released else 4)
+    assert is_url(str(config.model.weights))
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_networks_are_built_as_configured(name: str) -> None:
+    narrow = [] if "vgg16" in name else ["--model.width=4"]
+    config = config_of(name, *narrow)
+    method = build_method(build_segmenter(config), config)
+    outputs = list(method.segmenter.network.classifiers())
+    assert len(outputs) == config.model.levels
+    assert all(isinstance(m, nn.Module) for m in outputs)
+    assert method.uses_target == (config.method.name != "source_only")
+
+
+def test_descriptions_are_short_and_distinct() -> None:
+    descriptions = [config_of(name).description for name in preset_names()]
+    assert len(set(descriptions)) == len(descriptions)
+    assert max(map(len, descriptions)) <= 105
+
+
+def test_missing_data_are_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "gta5-cityscapes-multi", "--data", str(tmp_path), "--dry-run", "--model.weights=null"])
+    assert caught.value.code == 2
+
+
+def test_another_label_space_than_the_trained_one_is_refused(data: Path) -> None:
+    from adaptseg.train import open_domains
+
+    config = config_of("synthia-cityscapes13-multi", "--data", str(data), "--protocol=cityscapes19")
+    with pytest.raises(InputError, match="protocol cityscapes19"):
+        open_domains(config, uses_target=True)
