@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.optim import Optimizer
 
 from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
@@ -120,7 +121,15 @@ def test_broken_files_are_named(file: str, keep: float, config: ExperimentConfig
 
 @pytest.mark.parametrize(
     "text",
-    ["null", "[]", "{}", '{"step": 2}', '{"step": "2", "config": {"train": {}}}', '{"step": 2, "config": []}', "[" * 10**5],
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"step": 2}',
+        '{"step": "2", "config": {"train": {}}}',
+        '{"step": 2, "config": []}',
+        "[" * 10**5,
+    ],
 )
 def test_cards_of_another_content_are_named(text: str, config: ExperimentConfig, tmp_path: Path) -> None:
     method, optimizers = built(config)
@@ -134,7 +143,8 @@ def test_weights_of_the_method_must_be_complete(config: ExperimentConfig, tmp_pa
     path = save_checkpoint(tmp_path, 2, method, optimizers, config) / "method.safetensors"
     state = load_file(path)
     name = next(iter(state))
-    for change in ({}, state | {name: torch.zeros(1)}, state | {"other": torch.zeros(1)}):
+    changes: list[dict[str, Tensor]] = [{}, state | {name: torch.zeros(77)}, state | {"other": torch.zeros(1)}]
+    for change in changes:
         save_file(change, path)
         with pytest.raises(InputError, match=r"method\.safetensors: weights of another architecture"):
             load_checkpoint(tmp_path, method, optimizers, config)
@@ -148,7 +158,8 @@ def test_training_states_of_another_content_are_named(config: ExperimentConfig, 
     other = copy.deepcopy(state)
     other["optimizers"]["segmenter"]["state"][0]["exp_avg"] = torch.zeros(3)
     content = path.read_bytes()
-    for change in ({}, [], {"optimizers": {}}, state | {"optimizers": dict.fromkeys(state["optimizers"], 1)}, other):
+    changes: list[Any] = [{}, [], {"optimizers": {}}, {"optimizers": dict.fromkeys(state["optimizers"], 1)}, other]
+    for change in changes:
         torch.save(change, path)
         with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
             load_checkpoint(tmp_path, method, optimizers, config)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,13 @@ from adaptseg.errors import InputError
         (DomainConfig, {"size": (64, 0)}, r"size .*\[width, height\]"),
         (DomainConfig, {"size": (64,)}, r"size .*\[width, height\]"),
         (DomainConfig, {"size": (10_000_000, 11)}, r"size .*at most 100000000 pixels"),
+        *((DomainConfig, {"root": root}, "root is ") for root in ("a\0b", "x" * 300, "x/" * 3000)),
         (DomainConfig, {"count": 0}, "count is 0"),
         (DomainConfig, {"count": 10**9}, "count is 1000000000"),
-        *((DomainConfig, {"split": ["train", name]}, "split") for name in ("..", "a/../b", "/tmp", "{key}", "a\0")),
+        *(
+            (DomainConfig, {"split": ["train", name]}, "split")
+            for name in ("..", "a/../b", "/tmp", "{key}", "a\0", "x" * 300)
+        ),
         (DomainConfig, {"label_map": {70000: "road"}}, "label_map has the label value 70000"),
         (DomainConfig, {"label_map": {-1: "road"}}, "label_map has the label value -1"),
         (ModelConfig, {"backbone": "resnet19"}, r"model\.backbone is 'resnet19'; choose one of resnet18, "),
@@ -66,8 +71,10 @@ def test_roles_of_domains() -> None:
         target=DomainConfig(layout="camvid", root="{data}/x", size=(64, 48), split=["train"], include=["a*"], count=3),
         evaluation=DomainConfig(split=["test"]),
         data="/somewhere",
+        prepared=None,
     )
     assert config.domain("source").labelled is True
+    assert replace(config, prepared="{data}/p").domain("evaluation").prepared == "/somewhere/p"
     assert config.domain("target") == DomainConfig(
         layout="camvid", root="/somewhere/x", size=(64, 48), split=["train"], include=["a*"], count=3, labelled=False
     )

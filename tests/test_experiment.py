@@ -71,7 +71,16 @@ def test_wrong_values_name_the_key(section: str, key: str, value: Any, experimen
 
 @pytest.mark.parametrize(
     "text",
-    ["!!bool x", "!!int ''", "!!float ''", "!!timestamp x", "2001-99-99", "!!python/object:os.system x", "[" * 5000, "\0"],
+    [
+        "!!bool x",
+        "!!int ''",
+        "!!float ''",
+        "!!timestamp x",
+        "2001-99-99",
+        "!!python/object:os.system x",
+        "[" * 5000,
+        "\0",
+    ],
 )
 def test_values_that_are_no_yaml_name_the_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(f"seed: {text}\n")
@@ -114,3 +123,9 @@ def test_a_source_without_layout_is_refused(experiment: dict[str, Any]) -> None:
     config: ExperimentConfig = build_config(experiment)
     with pytest.raises(InputError, match=r"source\.layout is missing"):
         config.domain("source")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
+def test_a_name_that_no_file_has(name: str) -> None:
+    with pytest.raises(InputError, match="is neither a preset nor a YAML file"):
+        read_experiment(name)

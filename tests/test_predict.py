@@ -128,6 +128,20 @@ def test_broken_image_is_named_and_the_others_are_predicted(tmp_path: Path) -> N
     assert [name for name in files(tmp_path / "out") if name.startswith("labels")] == ["labels/a.png", "labels/c.png"]
 
 
+@pytest.mark.parametrize("size", [(65_501, 8), (60_000, 1)], ids=["no-jpeg", "memory"])
+def test_strips_are_named_and_the_others_are_predicted(tmp_path: Path, size: tuple[int, int]) -> None:
+    folder = write_images(tmp_path / "in", ["a.png", "c.png"])
+    Image.new("RGB", size).save(folder / "b.png")
+    with pytest.raises(InputError, match=rf"in/b\.png: .*{size[0]}x{size[1]}.*the other 2 images are in"):
+        predict_files(segmenter(size=(64, 2048)), find_images([str(folder)]), tmp_path / "out")
+    assert len(files(tmp_path / "out")) == 6
+
+
+def test_an_input_that_no_file_can_be() -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_images(["x" * 5000])
+
+
 def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = find_images([str(write_images(tmp_path / "in", ["a.png"]))])
     save = Image.Image.save

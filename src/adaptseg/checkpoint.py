@@ -6,14 +6,17 @@ import json
 import os
 import platform
 import shutil
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
+from operator import index
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.optim import Optimizer
 
 from adaptseg.config import ExperimentConfig, to_dict
@@ -26,7 +29,7 @@ METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
-    {"out", "description"}
+    {"out", "description", "prepared", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
     | {f"train.{key}" for key in ("steps", "keep", "device", "workers", "tensorboard", "skip_nonfinite")}
     | {f"train.{key}" for key in ("log_every", "evaluate_every", "checkpoint_every")}
 )
@@ -119,32 +122,45 @@ def load_checkpoint(run: Path, method: Method, optimizers: Mapping[str, Optimize
     folder = next(iter(reversed(saved_checkpoints(run))), None)
     if folder is None:
         raise InputError(f"{run}: no checkpoint to resume from; train without --resume")
-    card = _read_card(folder)
-    differing = _differences(_comparable(card["config"]), _comparable(json.loads(json.dumps(to_dict(config)))))
+    step, started_with = _read_card(folder)
+    differing = _differences(started_with, _comparable(json.loads(json.dumps(to_dict(config)))))
     if differing:
         raise InputError(
             f"{run}: the run was started with another configuration ({'; '.join(differing)});"
             " resume with the same, or choose another --out"
         )
-    if card["step"] > config.train.steps:
-        raise InputError(f"{folder}: is beyond train.steps {config.train.steps}; set it to at least {card['step']}")
+    if step > config.train.steps:
+        raise InputError(f"{folder}: is beyond train.steps {config.train.steps}; set it to at least {step}")
     load_state(method.segmenter.network, read_state_dict(folder / "segmenter.safetensors"), str(folder))
-    method.load_state_dict(read_state_dict(folder / METHOD_WEIGHTS), strict=False)
+    kept = [name for name in method.state_dict() if name.startswith("segmenter.")]
+    load_state(method, read_state_dict(folder / METHOD_WEIGHTS), str(folder / METHOD_WEIGHTS), kept)
+    _load_optimizers(folder / TRAINING_STATE, optimizers)
+    return step
+
+
+def _load_optimizers(path: Path, optimizers: Mapping[str, Optimizer]) -> None:
     try:
-        state: dict[str, Any] = torch.load(folder / TRAINING_STATE, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums.
+            damaged = archive.testzip()
+        state = torch.load(path, map_location="cpu", weights_only=True)["optimizers"]
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(state[name])
+            moments = [
+                (p, m) for p, values in optimizer.state.items() for m in values.values() if isinstance(m, Tensor)
+            ]
+            if damaged or any(m.ndim and m.shape != p.shape for p, m in moments):
+                raise ValueError(f"{name} is damaged")
     except Exception as error:  # A broken pickle can fail in any way.
-        raise _broken(folder / TRAINING_STATE) from error
-    for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][name])
-    return int(card["step"])
+        raise _broken(path) from error
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def _read_card(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Return the number of finished iterations and the configuration, comparable."""
     try:
-        card: dict[str, Any] = json.loads((folder / CHECKPOINT_CARD).read_text())
-    except (OSError, ValueError) as error:
+        card = json.loads((folder / CHECKPOINT_CARD).read_text())
+        return index(card["step"]), _comparable(card["config"])
+    except Exception as error:  # JSON may hold anything anywhere.
         raise _broken(folder / CHECKPOINT_CARD) from error
-    return card
 
 
 def _broken(path: Path) -> InputError:

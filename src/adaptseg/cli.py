@@ -98,6 +98,33 @@ def train(arguments: Sequence[str]) -> None:
     print(f"written: {out}")
 
 
+def prepare(arguments: Sequence[str]) -> None:
+    """Decode and resize an experiment's images once, so that training reads pixels."""
+    parser = Parser(
+        prog="adaptseg prepare",
+        description="Write images and labels at their training size; `train` with the same experiment reads them.",
+        epilog="Keys of the experiment are options, such as --prepared=FOLDER. Called again, it goes on and checks.",
+    )
+    parser.add_argument("experiment", metavar="PRESET-OR-YAML")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; none: one for each CPU core")
+    own, overrides = split_overrides(arguments, parser)
+    options = parser.parse_args(own)
+
+    from adaptseg.experiment import build_config, read_experiment
+    from adaptseg.prepare import prepare as prepare_domains
+    from adaptseg.prepare import processors
+
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers}: give at least 1")
+    config = build_config(read_experiment(options.experiment)[1], overrides)
+    try:
+        for line in prepare_domains(config, options.workers or processors()):
+            print(line, flush=True)
+    except KeyboardInterrupt:
+        print("adaptseg: interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
 def compare(arguments: Sequence[str]) -> None:
     """Train or reuse several experiments, print and write one table and one picture."""
     parser = Parser(
@@ -204,6 +231,7 @@ def presets(arguments: Sequence[str]) -> None:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train,
+    "prepare": prepare,
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,

@@ -16,6 +16,8 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
 from adaptseg.train import train
 
+MOST_SEEDS = 1000
+
 
 @dataclass(frozen=True)
 class SeedRuns:
@@ -59,6 +61,8 @@ def parse_seeds(text: str) -> list[int]:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(f"--seeds {text!r}: give a number of seeds, or a list such as 1,5,7") from error
+    if len(numbers) == 1 and numbers[0] > MOST_SEEDS:
+        raise InputError(f"--seeds {text!r}: is a number of seeds, at most {MOST_SEEDS}; one seed is --seed {text}")
     seeds = list(range(numbers[0])) if len(numbers) == 1 else numbers
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {text!r}: give at least one seed, none negative or twice")

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from adaptseg.data.files import MAX_PIXELS
 from adaptseg.errors import InputError
+
+MAX_COUNT = 1_000_000
 
 
 def _require(condition: bool, message: str) -> None:
@@ -23,6 +26,21 @@ def _require_size(key: str, size: tuple[int, int] | None) -> None:
         size is None or (len(size) == 2 and min(size) >= 8),
         f"{key} is {size}; give [width, height], each at least 8 pixels",
     )
+    _require(
+        size is None or size[0] * size[1] <= MAX_PIXELS,
+        f"{key} is {size}; give [width, height] of at most {MAX_PIXELS} pixels together",
+    )
+
+
+def _is_path(text: str) -> bool:
+    """Tell whether a system could have a file of that name: some refuse even the question for others."""
+    parts = text.split("/")
+    return "\0" not in text and len(text) < 4096 and all(len(part.encode(errors="replace")) <= 255 for part in parts)
+
+
+def _is_below_root(text: str) -> bool:
+    folders = text.split("/")
+    return _is_path(text) and not text.startswith(("/", "\\")) and ".." not in folders and not set(text) & set("{}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +65,19 @@ class DomainConfig:
     """Layout `streets`: number of images to render for the split."""
     labelled: bool | None = None
     """Whether labels are read. The target's are never read in training."""
+    prepared: str | None = None
+    """Folder of prepared images; none: the key `prepared` of the experiment."""
 
     def __post_init__(self) -> None:
         """Refuse values that no layout could use."""
         _require_size("size of a domain", self.size)
-        _require(self.count is None or self.count > 0, f"count is {self.count}; give a positive number of images")
+        _require(
+            self.count is None or 0 < self.count <= MAX_COUNT,
+            f"count is {self.count}; give a positive number of images, at most {MAX_COUNT}",
+        )
+        _require(_is_path(self.root or ""), f"root is {self.root!r}; give the path of a folder")
+        for split in self.split or ():
+            _require(_is_below_root(split), f"split has {split!r}; give the name of a split, such as train")
         for value in self.label_map or {}:
             _require(0 <= value <= 65535, f"label_map has the label value {value}; label values are 0 … 65535")
 
@@ -96,7 +122,7 @@ class ModelConfig:
         ):
             value = getattr(self, key)
             _require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
-        _require(self.width >= 4, f"model.width is {self.width}; give at least 4 channels")
+        _require(4 <= self.width <= 256, f"model.width is {self.width}; give 4 … 256 channels")
         _require(
             self.backbone != "vgg16" or self.levels == 1,
             "model.levels is 2, but vgg16 has one classifier; set model.levels to 1",
@@ -144,8 +170,14 @@ class TrainConfig:
     """Exponent of the poly schedule lr * (1 - step / schedule_steps) ** power."""
     batch: int = 1
     """Source images, and target images, per iteration."""
+    warmup_steps: int = 0
+    """Iterations over which the learning rates rise linearly to the schedule's."""
     flip: bool = False
     """Mirror images left to right at random."""
+    crop: tuple[int, int] | None = None
+    """Width and height of a random part of each image that is trained on; none: the whole image."""
+    rare_class_temperature: float | None = None
+    """Source images with rare classes come more often, the more so the lower (DAFormer, 0.01); none: all alike."""
     device: str = "auto"
     """auto, cpu, cuda, mps, or cuda:N."""
     precision: str = "32-true"
@@ -169,7 +201,7 @@ class TrainConfig:
         """Refuse counts that make no training."""
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
             _require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
-        for key in ("workers", "power", "skip_nonfinite"):
+        for key in ("workers", "power", "skip_nonfinite", "warmup_steps"):
             _require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
         _require(
             self.evaluate_every is None or self.evaluate_every >= 1,
@@ -178,6 +210,11 @@ class TrainConfig:
         _require(
             self.schedule_steps is None or self.schedule_steps >= self.steps,
             f"train.schedule_steps is {self.schedule_steps}, less than train.steps {self.steps}; make it at least that",
+        )
+        _require_size("train.crop", self.crop)
+        _require(
+            self.rare_class_temperature is None or self.rare_class_temperature > 0,
+            f"train.rare_class_temperature is {self.rare_class_temperature}; give a positive number, or leave it out",
         )
         _require(
             self.precision in ("32-true", "bf16-mixed"),
@@ -191,6 +228,8 @@ class MethodConfig:
 
     name: str
     """Name of the method, such as source_only or adaptsegnet."""
+    fourier_beta: float = 0.0
+    """Source images take over the target's low-frequency amplitudes, up to this share of their side (FDA); 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +244,8 @@ class ExperimentConfig:
     """Run folder; none: runs/NAME/seed-N."""
     data: str = "data"
     """Folder that `{data}` stands for in the roots of the domains."""
+    prepared: str | None = "{data}/prepared"
+    """Folder where `adaptseg prepare` writes images at their training size and training finds them; none: nowhere."""
     label_space: list[str] | str
     """Classes to train: a named label space or a list of class names."""
     protocol: list[str] | str | None = None
@@ -239,7 +280,9 @@ class ExperimentConfig:
             base = replace(self.target, labelled=True, split=None, include=None, count=None)
             config = base.overlaid(self.evaluation)
         _require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
-        return replace(config, root=config.root.replace("{data}", self.data) if config.root else None)
+        places = (config.root, config.prepared or self.prepared)
+        root, prepared = (place and place.replace("{data}", self.data) for place in places)
+        return replace(config, root=root, prepared=prepared)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _one_step(config: ExperimentConfig, method: Method, source: Domain, target: 
     side = method.smallest_image()
 
     def small_batch(domain: Domain, role: str) -> Batch:
-        domain.size = (side, side)
+        domain.size, domain.prepared = (side, side), None
         batch = StepDataset(domain, role, config.seed, batch=1, flip=config.train.flip)[0]
         return to_device(batch, next(method.parameters()).device)
 

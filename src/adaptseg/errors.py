@@ -1,8 +1,24 @@
 """The one exception that means "the input is wrong": shown to users as a single line."""
 
+from __future__ import annotations
+
+import re
+
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
+"""Characters that end a line, or that a terminal obeys."""
+LONGEST_MESSAGE = 2000
+
 
 class InputError(ValueError):
-    """Bad input: the message names the file or key, what is wrong, and the cure, in one line.
+    r"""Bad input: the message names the file or key, what is wrong, and the cure, in one line.
 
-    The command line prints it without a traceback and exits with 2.
+    The command line prints it without a traceback and exits with 2. Names come from outside, so control
+    characters are written out (`\n`), and the middle of a message that no one would read is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        line = CONTROL.sub(lambda found: ascii(found[0])[1:-1], message)
+        if len(line) > LONGEST_MESSAGE:
+            end = LONGEST_MESSAGE // 4
+            line = f"{line[: LONGEST_MESSAGE - end - 3]} … {line[-end:]}"
+        super().__init__(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +19,9 @@ from adaptseg.data.label_spaces import CITYSCAPES_19, LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.methods import method_options
 
+MAX_BYTES = 2**21
+MAX_VALUES = 200_000
+"""Larger files, and references that multiply into more values, are refused: a map of 65536 label values fits."""
 SECTIONS = ("source", "target", "evaluation", "model", "method", "optimizer", "train")
 """Keys of the experiment that have keys of their own."""
 
@@ -49,19 +53,25 @@ def read_experiment(preset_or_yaml: str) -> tuple[str, dict[str, Any]]:
     if preset_or_yaml in preset_names():
         name = preset_or_yaml
         text = files("adaptseg").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
-    elif (path / "config.yaml").is_file():
-        name, text = path.name, (path / "config.yaml").read_text(encoding="utf-8")
-    elif path.is_file():
-        name = path.stem
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
+    elif os.path.isfile(path / "config.yaml"):  # Path.is_file raises where a name is too long.
+        name, text = path.name, _read_text(path / "config.yaml")
+    elif os.path.isfile(path):
+        name, text = path.stem, _read_text(path)
     else:
         raise InputError(
             f"{preset_or_yaml!r} is neither a preset nor a YAML file; `adaptseg presets` lists the presets"
         )
     return name, parse_yaml(text, preset_or_yaml)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size} bytes, more than {MAX_BYTES}; give the YAML file of an experiment")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error}); give a YAML file") from error
 
 
 def run_folder(model: str) -> str | None:
@@ -101,12 +111,28 @@ def published_evaluation(space: LabelSpace) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """Return a YAML mapping; raises `InputError` with the line for anything else."""
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is not None and _count_values(node, {}) > MAX_VALUES:
+            raise InputError(f"{where}: more than {MAX_VALUES} values, references followed; write less, or no anchors")
+        content = loader.construct_document(node) if node is not None else None
+    except InputError:
+        raise
+    except Exception as error:  # Values such as `!!int ''` make PyYAML fail in many ways.
         raise InputError(f"{where}: not valid YAML ({_one_line(str(error))}); correct it") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{where}: not a mapping of keys to values; see `adaptseg presets` for examples")
     return content
+
+
+def _count_values(node: yaml.Node, counts: dict[yaml.Node, int]) -> int:
+    """Return the number of values at and below a node, an anchor's once per reference; too many inside itself."""
+    if node not in counts:
+        counts[node] = MAX_VALUES + 1
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        children = [part for child in below for part in (child if isinstance(child, tuple) else (child,))]
+        counts[node] = 1 + sum(_count_values(child, counts) for child in children)
+    return counts[node]
 
 
 def experiment_parser(method: str) -> ArgumentParser:

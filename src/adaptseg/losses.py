@@ -11,18 +11,22 @@ from torch.nn import functional
 from adaptseg.data.label_spaces import IGNORE_INDEX
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over labelled pixels of -log softmax(logits)[label] (Tsai et al. 2018, equation 2).
 
     Args:
         logits: (N, C, H, W).
         labels: int64 (N, H, W), train ids; 255 is left out.
+        weights: (N, H, W), multiplied to each pixel's loss; none: 1. The mean is over pixels, not over weights.
 
     Returns:
         A scalar; 0 where no pixel has a label.
     """
-    total = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    labelled = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    if weights is None:
+        return functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum") / labelled
+    each = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="none")
+    return (weights * each).sum() / labelled
 
 
 def adversarial_loss(logits: Tensor, domain: float, gan: str) -> Tensor:

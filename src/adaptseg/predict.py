@@ -19,6 +19,8 @@ from adaptseg.models.segmenter import Segmenter
 from adaptseg.progress import track
 
 OVERLAY_OPACITY = 0.55
+MAX_SIDE = 65_500
+"""Pixels that JPEG has room for."""
 CITYSCAPES_SIZE = (1024, 512)
 """Width and height at which the paper evaluates on Cityscapes."""
 CITYSCAPES_NAME = re.compile(r"([^_]+_\d{6}_\d{6})(_.+)?")
@@ -36,9 +38,9 @@ def find_images(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for text in inputs:
         path = Path(text)
-        if path.is_file():
+        if os.path.isfile(path):  # Path.is_file raises where a name is too long.
             found.append((path, Path(path.stem)))
-        elif path.is_dir():
+        elif os.path.isdir(path):
             images = sorted(p for p in path.rglob("*") if is_image(p.name) and p.is_file())
             if not images:
                 raise InputError(f"{path}: no images in it; give a folder with photographs")
@@ -163,10 +165,11 @@ def _predict(
     for path, name in track(images, "predicting"):
         try:
             image = _read(path)
+            train_ids = _train_ids(segmenter, image, path)
         except InputError as error:
             broken.append(error)
             continue
-        _write(out, pictures(name, image, segmenter.predict(image)))
+        _write(out, pictures(name, image, train_ids))
     if broken:
         others = f" (and {len(broken) - 1} more broken images)" if broken[1:] else ""
         raise InputError(f"{broken[0]}{others}; the other {len(images) - len(broken)} images are in {out}")
@@ -175,9 +178,20 @@ def _predict(
 
 def _read(path: Path) -> UInt8Array:
     try:
-        return decode_image(path.read_bytes(), str(path))
+        image = decode_image(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_SIDE:
+        raise InputError(f"{path}: {width}x{height} pixels, but overlays have at most {MAX_SIDE} a side; cut the image")
+    return image
+
+
+def _train_ids(segmenter: Segmenter, image: UInt8Array, path: Path) -> UInt8Array:
+    try:
+        return segmenter.predict(image)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _write(out: Path, pictures: Outputs) -> None:

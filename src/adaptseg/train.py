@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
-from adaptseg.atomic import write_text
+from adaptseg.atomic import write_bytes, write_text
 from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import ExperimentConfig, TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import LabelSpace, label_space
-from adaptseg.data.loader import Batch, StepDataset, batches, step_seed, to_device
+from adaptseg.data.loader import Batch, StepDataset, batches, to_device
+from adaptseg.data.sampling import RareClassSampling, class_pixels, step_seed
 from adaptseg.divergence import CollapseWatch, FiniteWatch
 from adaptseg.errors import InputError
 from adaptseg.evaluate import Scores, check_protocol, evaluate
 from adaptseg.experiment import write_config
+from adaptseg.fourier import with_target_style
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.models.initial_weights import initialise
@@ -57,6 +62,10 @@ def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     space = label_space(config.label_space)
     protocol = label_space(config.protocol) if config.protocol else space
     check_protocol(protocol, space)
+    if config.method.fourier_beta and not uses_target:
+        raise InputError(
+            f"method.fourier_beta: {config.method.name} does not see the target, whose style it is; set it to 0"
+        )
     source = Domain(config.domain("source"), space)
     target = Domain(config.domain("target"), space) if uses_target else None
     evaluation = Domain(config.domain("evaluation"), space)
@@ -66,8 +75,10 @@ def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
             f"label_space: no label of the source is named {missing[0]!r}, but"
             f" {', '.join(dict.fromkeys(source.layout.raw_classes.values()))}; correct the name, or leave the class out"
         )
-    for domain in (source, target, evaluation):
+    for role, domain in {"source": source, "target": target, "evaluation": evaluation}.items():
         if domain is not None:
+            if domain.preparation:
+                print(f"adaptseg: {role}: {domain.preparation}", file=sys.stderr)
             for index in sorted({0, len(domain) // 2, len(domain) - 1}):
                 domain.read(index)
     return Domains(source, target, evaluation, protocol)
@@ -158,7 +169,8 @@ class Training:
         write_config(self.config, self.run / "config.yaml")
         if start < settings.steps:
             (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
-        source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device)
+        sampling = rare_class_sampling(self.domains.source, settings, self.run / "class_pixels.npy")
+        source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device, sampling)
         target = None
         if self.domains.target:
             target = domain_batches(self.domains.target, "target", self.config, start, self.fabric.device)
@@ -193,11 +205,16 @@ class Training:
     def update(self, step: int, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Take iteration `step`; return its losses on the device, none where the iteration was left out."""
         settings = self.config.train
+        factor = poly_factor(step, settings.schedule_steps or settings.steps, settings.power)
+        factor *= min(1.0, (step + 1) / (settings.warmup_steps + 1))
         for optimizer in self.optimizers.values():
-            set_learning_rates(optimizer, poly_factor(step, settings.schedule_steps or settings.steps, settings.power))
+            set_learning_rates(optimizer, factor)
             optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in self.method.buffers()] if settings.skip_nonfinite else []
         torch.manual_seed(step_seed(self.config.seed, step))
+        if self.config.method.fourier_beta and target:
+            styled = with_target_style(source["image"], target["image"], self.config.method.fourier_beta)
+            source = Batch(image=styled, label=source["label"], names=source["names"])
         with self.fabric.autocast():
             losses = self.method.step(source, target)
         names = source["names"] + (target["names"] if target else [])
@@ -258,12 +275,31 @@ class Meter:
         self._time += time.perf_counter() - began
 
 
+def rare_class_sampling(source: Domain, settings: TrainConfig, cache: Path) -> RareClassSampling | None:
+    """Return the sampling of `train.rare_class_temperature`, none without; what is counted is kept in `cache`."""
+    if settings.rare_class_temperature is None:
+        return None
+    if cache.exists():
+        pixels = np.load(cache)
+    else:
+        pixels = class_pixels(source, settings.workers)
+        content = BytesIO()
+        np.save(content, pixels)
+        write_bytes(cache, content.getvalue())
+    return RareClassSampling(pixels, settings.rare_class_temperature)
+
+
 def domain_batches(
-    domain: Domain, role: str, config: ExperimentConfig, start: int, device: torch.device
+    domain: Domain,
+    role: str,
+    config: ExperimentConfig,
+    start: int,
+    device: torch.device,
+    sampling: RareClassSampling | None = None,
 ) -> Iterator[Batch]:
-    """Yield the batches of one domain from step `start`, on the device."""
+    """Yield the batches of one domain from step `start`, on the device; all samples alike where `sampling` is none."""
     settings = config.train
-    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip)
+    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip, settings.crop, sampling)
     loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
 

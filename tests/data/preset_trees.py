@@ -1,7 +1,7 @@
 """A folder with a small tree of every data set that a preset reads, where the presets look for it.
 
-    python -m tests.data.preset_trees FOLDER
-    adaptseg train gta5-cityscapes-multi --data FOLDER --model.weights=null --dry-run
+python -m tests.data.preset_trees FOLDER
+adaptseg train gta5-cityscapes-multi --data FOLDER --model.weights=null --dry-run
 """
 
 from __future__ import annotations

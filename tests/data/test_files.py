@@ -216,3 +216,78 @@ def test_resizing_keeps_label_values() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     assert resize_image(image, (6, 4)).shape == (4, 6, 3)
     assert resize_image(image, (2, 2)) is image
+
+
+def test_a_flipped_bit_in_the_pixels_is_noticed() -> None:
+    values = np.random.default_rng(0).integers(0, 4, (10, 15), np.uint8)
+    data = encoded(Image.fromarray(values))
+    start = data.index(b"IDAT") + 4
+    for position in range(8 * start, 8 * (start + int.from_bytes(data[start - 8 : start - 4], "big"))):
+        damaged = bytearray(data)
+        damaged[position // 8] ^= 1 << position % 8
+        with pytest.raises(InputError, match=r"x\.png: not a readable image"):
+            decode_label(bytes(damaged), "x.png")
+
+
+def test_formats_that_are_none_of_pictures_are_refused() -> None:
+    # Pillow would start Ghostscript for this one, whatever the file is called.
+    for form in ("EPS", "GIF", "ICO"):
+        with pytest.raises(InputError, match=r"x\.png: not a readable image \(unknown format\)"):
+            open_image(encoded(Image.new("RGB", (16, 16)), form), "x.png", header_only=True)
+    for form in ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"):
+        assert decode_image(encoded(Image.new("RGB", (16, 16)), form), "x").shape == (16, 16, 3)
+
+
+def test_modes_without_a_way_to_rgb_name_the_file() -> None:
+    grey = bytearray(encoded(Image.new("LA", (4, 4)), "TIFF"))
+    at = grey.index(bytes.fromhex("5201 0300 01000000 0200")) + 8
+    grey[at] = 1  # The kind of the second channel: alpha already multiplied with.
+    assert open_image(bytes(grey), "x.tif").mode == "La"
+    with pytest.raises(InputError, match=r"x\.tif: not a readable image \(conversion from La"):
+        decode_image(bytes(grey), "x.tif")
+
+
+def zip_of(path: Path, method: int = zipfile.ZIP_STORED) -> bytearray:
+    with zipfile.ZipFile(path, "w", method) as target:
+        target.writestr("a.png", bytes(100))
+    return bytearray(path.read_bytes())
+
+
+def changed(path: Path, data: bytearray, central: int, value: bytes) -> Path:
+    """Overwrite bytes of the central directory's only entry; fields of the local header lie 2 bytes before."""
+    at = data.index(b"PK\1\2") + central
+    data[at : at + len(value)] = value
+    if central <= 10:
+        data[central - 2 : central - 2 + len(value)] = value
+    path.write_bytes(data)
+    return path
+
+
+def test_a_packing_that_is_not_known_is_not_called_encryption(tmp_path: Path) -> None:
+    path = changed(tmp_path / "x.zip", zip_of(tmp_path / "x.zip"), 10, b"\x09\x00")  # Deflate64, as Windows packs
+    with pytest.raises(InputError, match=r"x\.zip.*compression method") as error:
+        ZipTree(path).read("a.png")
+    assert "encrypted" not in one_line(error)
+
+
+def read_all(path: Path) -> list[bytes]:
+    tree = ZipTree(path)
+    return [tree.read(name) for name in tree.names()]
+
+
+@pytest.mark.parametrize(
+    ("central", "value"),
+    [(28, b"\0\0"), (8, b"\0\x08"), (6, b"\xff\xff"), (42, b"\xff\xff\xff\x7f")],
+    ids=["no-name", "name-not-utf8", "version", "offset"],
+)
+def test_broken_entries_of_an_archive(tmp_path: Path, central: int, value: bytes) -> None:
+    data = zip_of(tmp_path / "x.zip")
+    if value == b"\0\x08":
+        data = bytearray(data.replace(b"a.png", b"\xff.png"))
+    if central == 28:
+        # The entry's length stays: what was its name becomes its comment.
+        at = data.index(b"PK\1\2")
+        data[at + 32 : at + 34] = b"\x05\0"
+    path = changed(tmp_path / "x.zip", data, central, value)
+    with pytest.raises(InputError, match=r"x\.zip: damaged or truncated zip archive"):
+        read_all(path)

@@ -9,7 +9,8 @@ import torch
 
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
-from adaptseg.data.loader import Batch, StepDataset, batches, sample_indices, to_device
+from adaptseg.data.loader import Batch, StepDataset, batches, to_device
+from adaptseg.data.sampling import random_generator, sample_indices
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config
 
@@ -27,6 +28,16 @@ def test_every_epoch_has_every_sample_once_in_a_new_order() -> None:
     assert order == [index for step in range(10) for index in sample_indices(5, "source", step, 3, 10)]
     assert order != [index for step in range(10) for index in sample_indices(6, "source", step, 3, 10)]
     assert order != [index for step in range(10) for index in sample_indices(5, "target", step, 3, 10)]
+
+
+@pytest.mark.parametrize("count", [1, 7, 25])
+def test_the_order_is_the_permutation_of_the_epoch(count: int) -> None:
+    for seed, role, step in [(0, "source", 9), (0, "target", 9), (3, "source", 0), (0, "source", 9)]:
+        expected = []
+        for position in range(4 * step, 4 * step + 4):
+            order = random_generator(seed, role, "order", position // count).permutation(count)
+            expected.append(order[position % count])
+        assert sample_indices(seed, role, step, 4, count) == expected
 
 
 def test_batch_larger_than_the_domain() -> None:
@@ -101,6 +112,10 @@ def test_batches_on_the_device(experiment: dict[str, Any]) -> None:
     moved = to_device(batch, torch.device("cpu"))
     assert torch.equal(moved["image"], batch["image"])
     assert moved["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["label"] is not None
+    assert moved["label"] is not None
+    assert moved["label"].dtype == torch.int64
+    assert torch.equal(moved["label"], batch["label"].long())
     assert moved["names"] == batch["names"]
     unlabelled = to_device(Batch(image=batch["image"], label=None, names=[]), torch.device("cpu"))
     assert unlabelled["label"] is None

@@ -163,6 +163,14 @@ def test_wrong_fragment() -> None:
         parse_url("https://example.org/weights.pth#md5=12")
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://\ud800/w.pth", "http://.../w.pth", f"http://{'x' * 300}/w", "http://a/é"]
+)
+def test_what_is_no_url_is_named(server: Server, url: str) -> None:
+    with pytest.raises(InputError, match=r"http://.*(no URL|cannot be reached) \(.+\); "):
+        local_file(url)
+
+
 def test_web_page(server: Server) -> None:
     server.files["/page.pth"] = b"\n <!DOCTYPE html><html>Sign in</html>"
     with pytest.raises(InputError, match="a web page, not weights"):

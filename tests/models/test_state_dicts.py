@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,25 @@ def test_no_weights(tmp_path: Path, content: bytes, message: str) -> None:
 def test_no_state_dict(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(InputError, match="no state dict"):
+        read_state_dict(tmp_path / "w.pth")
+
+
+def test_packed_pth_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(30_000_000)}, tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth") as stored, zipfile.ZipFile(tmp_path / "packed.pth", "w") as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name), zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "packed.pth").stat().st_size < 200_000
+    with pytest.raises(InputError, match=r"packed\.pth: .* unpacked; "):
+        read_state_dict(tmp_path / "packed.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.eye(2).to_sparse(), torch.zeros(2, device="meta"), torch.zeros(2, dtype=torch.complex64)]
+)
+def test_tensors_that_are_no_weights(tmp_path: Path, tensor: Tensor) -> None:
+    torch.save(STATE | {"odd": tensor}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"w\.pth: holds no state dict, for 'odd' is no tensor"):
         read_state_dict(tmp_path / "w.pth")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,16 +108,57 @@ def test_own_checkpoint(tmp_path: Path) -> None:
 def test_broken_card_of_own_checkpoint(tmp_path: Path) -> None:
     save_segmenter(tmp_path, own_segmenter(), TINY)
     card = json.loads((tmp_path / "segmenter.json").read_text())
-    for change in ({"preprocessing": "other"}, {"model": {"backbone": "resnet7"}}, {"classes": None}):
+    for change in (
+        {"preprocessing": "other"},
+        {"model": {"backbone": "resnet7"}},
+        {"model": card["model"] | {"width": 4.0}},
+        {"classes": None},
+        {"classes": "abcdefghijklmnopqrs"},
+        {"classes": list(range(19))},
+        *(
+            {"input_size": size}
+            for size in (1, [], [64], ["64", "32"], [64.0, 32.0], [0, 32], [10**9, 10**9], {"a": 1})
+        ),
+        {"align_corners": "yes"},
+    ):
         (tmp_path / "segmenter.json").write_text(json.dumps(card | change))
         with pytest.raises(InputError, match=r"segmenter\.json: broken"):
             load_model(tmp_path)
-    (tmp_path / "segmenter.json").write_text("{")
-    with pytest.raises(InputError, match="broken"):
+    for text in ("{", "[]", "[" * 100_000):
+        (tmp_path / "segmenter.json").write_text(text)
+        with pytest.raises(InputError, match=r"segmenter\.json: broken"):
+            load_model(tmp_path)
+
+
+def test_card_of_a_wider_network_builds_nothing(tmp_path: Path) -> None:
+    save_segmenter(tmp_path, own_segmenter(), TINY)
+    card = json.loads((tmp_path / "segmenter.json").read_text())
+    wide = card | {"model": card["model"] | {"backbone": "resnet101", "width": 256}}
+    (tmp_path / "segmenter.json").write_text(json.dumps(wide))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"segmenter\.safetensors: its first convolution is 4x3x7x7, but .* 256"):
         load_model(tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000
 
 
-@pytest.mark.parametrize("name", ["nothing", "folder"])
+@pytest.mark.parametrize(
+    "bias", [torch.tensor(1.0), torch.zeros(0), torch.zeros(1), torch.zeros(1).expand(10**12), torch.zeros(19, 2)]
+)
+def test_released_networks_with_an_impossible_number_of_classes(tmp_path: Path, bias: Tensor) -> None:
+    torch.save({"layer5.conv2d_list.0.bias": bias}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"w\.pth: layer5\.conv2d_list\.0\.bias is .*, not one value per class"):
+        load_model(tmp_path / "w.pth")
+
+
+def test_initial_weights_with_a_scalar_bias() -> None:
+    state = {name: torch.tensor(1.0) if name.endswith("bias") else value for name, value in state_of(TINY).items()}
+    head = {name: value for name, value in state.items() if name.startswith("layer6.")}
+    actual, notes = initialised(TINY, state_of(TINY) | head)
+    assert_equal(actual, state_of(TINY, seed=0), "layer6")
+    assert notes == ["classifier layer6 is initialised anew, for it has another shape"]
+
+
+@pytest.mark.parametrize("name", ["nothing", "folder", "x" * 300])
 def test_nothing_to_load(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match=name):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,7 +34,7 @@ class ZipTree:
         self._owner = -1
         self._sizes: dict[str, int] = {}
         for info in self._open().infolist():
-            _refuse_outside(archive, info.filename)
+            _refuse_name(archive, info.filename)
             hidden = any(part.startswith(".") for part in info.filename.split("/"))
             if not info.is_dir() and not hidden and info.filename.startswith(prefix):
                 self._sizes[info.filename.removeprefix(prefix)] = info.file_size
@@ -48,7 +47,7 @@ class ZipTree:
         if self._handle is None or self._owner != os.getpid():
             try:
                 self._handle = zipfile.ZipFile(self._archive)
-            except (zipfile.BadZipFile, EOFError, OSError) as error:
+            except Exception as error:  # zipfile trusts what it reads: a broken archive fails in any way.
                 raise _broken(self._archive, error) from error
             self._owner = os.getpid()
         return self._handle
@@ -75,10 +74,20 @@ class ZipTree:
         try:
             with self._open().open(self._prefix + name) as member:
                 return member.read(size)
-        except RuntimeError as error:
-            raise InputError(f"{self.where(name)}: encrypted; unpack the archive with its password") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        except NotImplementedError as error:
+            raise InputError(
+                f"{self.where(name)}: cannot be unpacked in place ({error}); unpack the archive"
+            ) from error
+        except Exception as error:
+            if isinstance(error, RuntimeError) and "password" in str(error):
+                raise InputError(f"{self.where(name)}: encrypted; unpack the archive with its password") from error
             raise _broken(self._archive, error) from error
+
+    def stamp(self, name: str) -> str:
+        """Return a file's size and checksum, as the table of contents has them; raises `InputError` as `read` does."""
+        if name not in self._sizes:
+            raise InputError(f"{self.where(name)}: no such file in the archive; download it again")
+        return f"{self._sizes[name]} {self._open().getinfo(self._prefix + name).CRC}"
 
     def where(self, name: str) -> str:
         """Return where a file lies: the archive's path, then the path inside it."""
@@ -100,16 +109,25 @@ class JoinedTree:
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes; raises `InputError` where no tree has it."""
+        return self._tree(name).read(name)
+
+    def _tree(self, name: str) -> FileTree:
         if name not in self._tree_of:
             raise InputError(f"{self.root / name}: no such file in the folder or its archives; restore it")
-        return self._tree_of[name].read(name)
+        return self._tree_of[name]
+
+    def stamp(self, name: str) -> str:
+        """Return a file's stamp; raises `InputError` where no tree has it."""
+        return self._tree(name).stamp(name)
 
     def where(self, name: str) -> str:
         """Return where a file lies."""
         return self._tree_of[name].where(name) if name in self._tree_of else str(self.root / name)
 
 
-def _refuse_outside(archive: Path, name: str) -> None:
+def _refuse_name(archive: Path, name: str) -> None:
+    if not name:
+        raise _broken(archive, zipfile.BadZipFile("a member without a name"))
     if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or ":" in name[:2]:
         raise InputError(f"{archive}: member {name!r} points outside the archive; download the official archive")
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptseg.config import DomainConfig
-from adaptseg.data.files import UInt8Array, resize_image, resize_label
+from adaptseg.data.files import UInt8Array, look_up, resize_image, resize_label
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.data.layouts import open_layout
+from adaptseg.data.prepared import find_prepared
 from adaptseg.errors import InputError
 
 
@@ -39,12 +40,14 @@ class Domain:
         self.label_space = label_space
         self.labelled = bool(config.labelled)
         self.layout = open_layout(config)
-        self._table = label_space.lookup_table(self.layout.raw_classes)
+        table = label_space.lookup_table(self.layout.raw_classes)
+        self.table, self._is_unknown = table.astype(np.uint8), (table < 0).astype(np.uint8)
         if self.labelled and not set(self.layout.raw_classes.values()) & set(label_space.classes):
             raise InputError(
                 f"{config.root}: none of its classes is in label space {label_space.name};"
                 f" it has {', '.join(sorted(set(self.layout.raw_classes.values())))}"
             )
+        self.prepared, self.preparation = find_prepared(config, self.layout, self.table)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -52,6 +55,8 @@ class Domain:
 
     def __getitem__(self, index: int) -> Sample:
         """Return sample `index`, image and label at the domain's size (nearest neighbour for labels)."""
+        if self.prepared is not None:
+            return Sample(self.layout.names[index], *self.prepared.read(index))
         image, label = self.read(index)
         if self.size is not None:
             image = resize_image(image, self.size)
@@ -60,6 +65,9 @@ class Domain:
 
     def for_evaluation(self, index: int) -> Sample:
         """Return sample `index` with the image at the domain's size and the label at its own."""
+        if self.prepared is not None:
+            label = self._train_ids(self.layout.label(index), index) if self.labelled else None
+            return Sample(self.layout.names[index], self.prepared.read(index)[0], label)
         image, label = self.read(index)
         return Sample(self.layout.names[index], resize_image(image, self.size) if self.size else image, label)
 
@@ -80,14 +88,18 @@ class Domain:
             )
         return image, self._train_ids(raw, index)
 
+    def label(self, index: int) -> UInt8Array:
+        """Return the train ids (H, W) of a sample of a labelled domain, at the size that is the quickest to have."""
+        prepared = self.prepared.read(index)[1] if self.prepared is not None else None
+        return self._train_ids(self.layout.label(index), index) if prepared is None else prepared
+
     def _train_ids(self, raw: npt.NDArray[Any], index: int) -> UInt8Array:
-        mapped = self._table[raw]
-        if mapped.min() < 0:
-            value = int(raw[mapped < 0][0])
+        unknown = look_up(self._is_unknown, raw)
+        if unknown.any():
+            value = int(raw[unknown == 1][0])
             known = ", ".join(map(str, sorted(self.layout.raw_classes)))
             raise InputError(
                 f"{self.layout.where(index)}: label value {value} is outside the map (known: {known});"
                 f" add it to label_map, for example {value}: void"
             )
-        train_ids: UInt8Array = mapped.astype(np.uint8)
-        return train_ids
+        return look_up(self.table, raw)

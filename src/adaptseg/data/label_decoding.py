@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from adaptseg.data.files import UInt8Array, decode_label, open_image
+from adaptseg.data.files import UInt8Array, decode_label, look_up, open_image
 from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.published_labels import COLOR_NAMES
 from adaptseg.errors import InputError
@@ -63,12 +63,13 @@ def decode_synthia(raw_classes: Mapping[int, str], data: bytes, where: str) -> n
 
 
 def _refuse_unknown(values: npt.NDArray[Any], where: str, raw_classes: Mapping[int, str]) -> None:
-    known = np.zeros(65536 if values.dtype.itemsize > 1 else 256, np.bool_)
-    known[[value for value in raw_classes if value < len(known)]] = True
-    if known[values].all():
+    is_unknown = np.ones(65536, np.uint8)
+    is_unknown[list(raw_classes)] = 0
+    marked = look_up(is_unknown, values)
+    if not marked.any():
         return
-    unknown = np.unique(values[~known[values]])
-    named = np.unique(values[known[values]])
+    unknown = np.unique(values[marked == 1])
+    named = np.unique(values[marked == 0])
     if unknown.tolist() == [IGNORE_INDEX] and (not len(named) or named.max() < 19):
         # The values of a file of train ids: 0 … 18 and 255.
         cure = "these look like train ids: give the published files, with label ids"
@@ -87,14 +88,16 @@ def _refuse_other_numbering(
     A converter that reduces a colour-coded label to a palette numbers the colours 0, 1, 2, …:
     the colours are Cityscapes', but at other values. A palette that merely differs is no error.
     """
-    present = np.unique(values).tolist()
     palette = header.getpalette("RGB") or []
-    if present != list(range(len(present))) or len(palette) < 3 * len(present):
+    highest = int(values.max())
+    if len(palette) < 3 * (highest + 1):
         return
-    colors = [(palette[3 * v], palette[3 * v + 1], palette[3 * v + 2]) for v in present]
+    colors = [(palette[3 * v], palette[3 * v + 1], palette[3 * v + 2]) for v in range(highest + 1)]
     if len(set(colors)) < len(colors) or not all(color in COLOR_NAMES for color in colors):
         return
-    for value, color in zip(present, colors, strict=True):
+    if len(np.unique(values)) < len(colors):  # Last, because it is slow: it sorts the pixels.
+        return
+    for value, color in enumerate(colors):
         name = raw_classes.get(value)
         if name not in COLOR_NAMES[color] and COLOR_NAMES[color] & set(raw_classes.values()) and any(color):
             raise InputError(

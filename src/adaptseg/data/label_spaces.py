@@ -19,6 +19,12 @@ VOID = "void"
 """Class name that a label map gives to values that are ignored."""
 
 CITYSCAPES_19 = tuple(label.name for label in cityscapes_labels if 0 <= label.trainId < IGNORE_INDEX)
+# Countable objects, with lights and signs (Hoyer et al., CVPR 2022, section 3.3).
+THINGS = (
+    "traffic light",
+    "traffic sign",
+    *(label.name for label in cityscapes_labels if label.hasInstances and 0 <= label.trainId < IGNORE_INDEX),
+)
 CITYSCAPES_COLORS = {label.name: label.color for label in cityscapes_labels}
 # The classes that SYNTHIA has, and the 13 of them that the paper averages (Tsai et al. 2018, table 3).
 CITYSCAPES_16 = tuple(name for name in CITYSCAPES_19 if name not in ("terrain", "truck", "train"))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import signal
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypedDict
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from adaptseg.data.dataset import Domain
+from adaptseg.data.dataset import Domain, Sample
+from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
 from adaptseg.errors import InputError
 from adaptseg.preemption import leave_interrupts_to_parent
 
@@ -25,42 +26,47 @@ class Batch(TypedDict):
     image: Tensor
     """uint8 (N, 3, H, W) RGB."""
     label: Tensor | None
-    """int64 (N, H, W) train ids, 255 ignored; none without labels."""
+    """(N, H, W) train ids, 255 ignored, none without labels: uint8 as loaded, int64 on the device."""
     names: list[str]
     """One name per image."""
-
-
-def random_generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """Return the generator for one purpose: same arguments, same numbers; different ones, independent numbers."""
-    words = [zlib.crc32(p.encode()) if isinstance(p, str) else p for p in purpose]
-    return np.random.default_rng([seed, *words])
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of torch's generators for a step: whatever is random in it is the same after resuming."""
-    return int(random_generator(seed, "step", step).integers(2**63))
-
-
-def sample_indices(seed: int, role: str, step: int, batch: int, count: int) -> list[int]:
-    """Return which `batch` of `count` samples step `step` takes: a new permutation in every epoch."""
-    indices = []
-    for position in range(step * batch, (step + 1) * batch):
-        epoch, place = divmod(position, count)
-        indices.append(int(random_generator(seed, role, "order", epoch).permutation(count)[place]))
-    return indices
 
 
 class StepDataset(Dataset[Batch]):
     """The batches of one domain, indexed by training step."""
 
-    def __init__(self, domain: Domain, role: str, seed: int, batch: int, flip: bool) -> None:
-        """Keep what makes a batch from a step number; `role` (source, target) separates the random streams."""
-        self.domain, self.role, self.seed, self.batch, self.flip = domain, role, seed, batch, flip
+    def __init__(
+        self,
+        domain: Domain,
+        role: str,
+        seed: int,
+        batch: int,
+        flip: bool,
+        crop: tuple[int, int] | None = None,
+        sampling: RareClassSampling | None = None,
+    ) -> None:
+        """Keep what makes a batch from a step number.
+
+        Args:
+            domain: the samples.
+            role: source or target; separates the random streams.
+            seed: of the experiment.
+            batch: samples in a step.
+            flip: mirror at random.
+            crop: width and height of a random part; none: whole images.
+            sampling: which samples a step takes; none: all alike, in a new order each epoch.
+        """
+        self.domain, self.role, self.seed = domain, role, seed
+        self.batch, self.flip, self.crop, self.sampling = batch, flip, crop, sampling
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step."""
-        indices = sample_indices(self.seed, self.role, step, self.batch, len(self.domain))
+        if self.sampling is None:
+            indices = sample_indices(self.seed, self.role, step, self.batch, len(self.domain))
+        else:
+            indices = self.sampling.indices(self.seed, step, self.batch)
         samples = [self.domain[index] for index in indices]
+        if self.crop is not None:
+            samples = self._cropped(samples, self.crop, step)
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
         if len(sizes) > 1:
             raise InputError(
@@ -70,15 +76,32 @@ class StepDataset(Dataset[Batch]):
         flips = random_generator(self.seed, self.role, "flip", step).random(len(samples)) < 0.5
         images, labels = [], []
         for sample, flipped in zip(samples, flips, strict=True):
-            columns = slice(None, None, -1) if self.flip and flipped else slice(None)
-            images.append(torch.from_numpy(sample.image[:, columns].transpose(2, 0, 1).copy()))
+            mirror = self.flip and flipped
+            images.append(cv2.flip(sample.image, 1) if mirror else sample.image)
             if sample.label is not None:
-                labels.append(torch.from_numpy(sample.label[:, columns].astype(np.int64)))
+                labels.append(cv2.flip(sample.label, 1) if mirror else sample.label)
+        # The bytes stay in the order H, W, 3: the tensor is channels-last, as the device wants it.
         return Batch(
-            image=torch.stack(images),
-            label=torch.stack(labels) if labels else None,
+            image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+            label=torch.from_numpy(np.stack(labels)) if labels else None,
             names=[sample.name for sample in samples],
         )
+
+    def _cropped(self, samples: list[Sample], crop: tuple[int, int], step: int) -> list[Sample]:
+        places = random_generator(self.seed, self.role, "crop", step).random((len(samples), 2))
+        cropped = []
+        for sample, (down, right) in zip(samples, places, strict=True):
+            height, width = sample.image.shape[:2]
+            if crop[0] > width or crop[1] > height:
+                raise InputError(
+                    f"train.crop {crop[0]}x{crop[1]} is larger than {sample.name} of {width}x{height};"
+                    f" lower it, or raise {self.role}.size"
+                )
+            top, left = int(down * (height - crop[1] + 1)), int(right * (width - crop[0] + 1))
+            part = slice(top, top + crop[1]), slice(left, left + crop[0])
+            label = sample.label[part] if sample.label is not None else None
+            cropped.append(Sample(sample.name, sample.image[part], label))
+        return cropped
 
 
 class _Answers(Dataset[Batch | InputError]):
@@ -137,10 +160,10 @@ def _deaths_found_when_waiting() -> Iterator[None]:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch with its tensors on `device`, images channels-last (faster convolutions, same results)."""
+    """Return the batch with its tensors on `device`, labels int64, images channels-last (faster convolutions)."""
     label = batch["label"]
     return Batch(
         image=batch["image"].to(device, non_blocking=True, memory_format=torch.channels_last),
-        label=None if label is None else label.to(device, non_blocking=True),
+        label=None if label is None else label.to(device, non_blocking=True).long(),
         names=batch["names"],
     )

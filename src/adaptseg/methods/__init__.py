@@ -9,7 +9,12 @@ from adaptseg.errors import InputError
 from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
 from adaptseg.methods.advent import Advent, AdventConfig
 from adaptseg.methods.base import Method
+from adaptseg.methods.dacs import DACS, DACSConfig
+from adaptseg.methods.daformer import DAFormer, DAFormerConfig
+from adaptseg.methods.fda import FDA, FDAConfig
 from adaptseg.methods.feature_level import FeatureLevel, FeatureLevelConfig
+from adaptseg.methods.maxsquare import MaxSquare, MaxSquareConfig
+from adaptseg.methods.mic import MIC, MICConfig
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 from adaptseg.methods.source_only import SourceOnly, SourceOnlyConfig
 from adaptseg.models.segmenter import Segmenter
@@ -18,7 +23,12 @@ METHODS: dict[str, tuple[type[MethodConfig], Any]] = {
     "source_only": (SourceOnlyConfig, SourceOnly),
     "adaptsegnet": (AdaptSegNetConfig, AdaptSegNet),
     "minent": (MinEntConfig, MinEnt),
+    "maxsquare": (MaxSquareConfig, MaxSquare),
     "advent": (AdventConfig, Advent),
+    "fda": (FDAConfig, FDA),
+    "dacs": (DACSConfig, DACS),
+    "daformer": (DAFormerConfig, DAFormer),
+    "mic": (MICConfig, MIC),
     "feature_level": (FeatureLevelConfig, FeatureLevel),
 }
 

@@ -34,13 +34,18 @@ class MinEnt(Method):
     def __init__(self, segmenter: Segmenter, config: ExperimentConfig, options: MinEntConfig) -> None:
         """Take one weight per level."""
         super().__init__(segmenter, config)
+        self.options = options
         self.lambda_seg = level_weights("lambda_seg", options.lambda_seg, config.model.levels)
         self.lambda_ent = level_weights("lambda_ent", options.lambda_ent, config.model.levels)
+
+    def entropy(self, probabilities: Tensor) -> Tensor:
+        """Return what is made small on the target, of probabilities (N, C, H, W)."""
+        return entropy_loss(probabilities)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration: segment the source, then sharpen the target."""
         assert target is not None
         losses = segment_source(self.segmenter, source, self.lambda_seg)[1]
-        entropies = [entropy_loss(logits.float().softmax(1)) for logits in self.segmenter(target["image"])]
+        entropies = [self.entropy(logits.float().softmax(1)) for logits in self.segmenter(target["image"])]
         sum(weight * loss for weight, loss in zip(self.lambda_ent, entropies, strict=True)).backward()  # type: ignore[union-attr]
         return losses | {f"ent{level}": loss.detach() for level, loss in enumerate(entropies, start=1)}

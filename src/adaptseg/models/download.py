@@ -102,10 +102,17 @@ def parse_url(source: str) -> Remote:
     """Return the URL without fragment, the expected hash and the place in the cache.
 
     Raises:
-        InputError: the fragment is not `#sha256=` and 8 to 64 hexadecimal digits.
+        InputError: it is no URL, or the fragment is not `#sha256=` and 8 to 64 hexadecimal digits.
     """
-    url, fragment = urldefrag(source)
-    name = re.sub(r"[^\w.+-]", "_", Path(unquote(urlsplit(url).path)).name) or "weights"
+    try:
+        url, fragment = urldefrag(source)
+        name = re.sub(r"[^\w.+-]", "_", Path(unquote(urlsplit(url).path)).name) or "weights"
+        # Files of the same name from different places must not replace each other.
+        place = hashlib.sha256(url.encode()).hexdigest()[:12]
+    except ValueError as error:
+        raise InputError(
+            f"{source}: no URL ({error}); check it, or download the file by hand and give its path"
+        ) from error
     in_name = HASH_IN_NAME.search(name)
     sha256 = in_name[1] if in_name else None
     if fragment:
@@ -113,8 +120,6 @@ def parse_url(source: str) -> Remote:
         if match is None:
             raise InputError(f"{source}: #{fragment} is no hash; write #sha256= and 8 to 64 hexadecimal digits")
         sha256 = match[1].lower()
-    # Files of the same name from different places must not replace each other.
-    place = hashlib.sha256(url.encode()).hexdigest()[:12]
     return Remote(url, sha256, cache_folder() / place / name)
 
 
@@ -139,7 +144,7 @@ def _download(remote: Remote) -> None:
                 f"{remote.url}: the server answers {error.code} {error.reason}; check the URL, or download the"
                 " file by hand and give its path"
             ) from error
-        except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError, UnicodeError) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
             if not _size(remote.partial):
                 break  # There is no network, or no such server.

@@ -149,8 +149,9 @@ def _classifiers(
             continue  # Weights of a backbone alone.
         reason = "there is none"
         if theirs:
-            classes = next((value.shape[0] for name, value in theirs.items() if name.endswith("bias")), "?")
+            biases = [value.shape[0] for name, value in theirs.items() if name.endswith("bias") and value.ndim]
             wanted = own[f"{level}.conv2d_list.0.bias"][0]
-            reason = f"it has {classes} classes, not {wanted}" if classes != wanted else "it has another shape"
+            differs = bool(biases) and biases[0] != wanted
+            reason = f"it has {biases[0]} classes, not {wanted}" if differs else "it has another shape"
         notes.append(f"classifier {level} is initialised anew, for {reason}")
     return fitting, kept

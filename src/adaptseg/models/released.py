@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from adaptseg.config import ModelConfig
-from adaptseg.data.label_spaces import LabelSpace, label_space
+from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace, label_space
 from adaptseg.errors import InputError
 from adaptseg.models.deeplab import build_network
 from adaptseg.models.segmenter import Segmenter
-from adaptseg.models.state_dicts import list_names, load_state, without_prefixes
+from adaptseg.models.state_dicts import list_names, load_state, shape_of, without_prefixes
 
 LABEL_SPACES = {19: "cityscapes19", 16: "cityscapes16", 13: "cityscapes13"}
 """By number of classes: GTA5 and Synscapes, SYNTHIA, Cross-City."""
@@ -27,11 +27,16 @@ def released_segmenter(state: Mapping[str, Tensor], where: str) -> Segmenter:
     """Return the released network that a state dict belongs to: multi-level, single-level ResNet-101, or VGG-16.
 
     Raises:
-        InputError: the keys are of none of them.
+        InputError: the keys are of none of them, or the number of classes is impossible.
     """
     state = without_prefixes(state)
     model, head = _recognise(state, where)
-    classes = released_classes(int(state[head].shape[0]))
+    if state[head].ndim != 1 or not 2 <= len(state[head]) <= IGNORE_INDEX:
+        raise InputError(
+            f"{where}: {head} is {shape_of(state[head])}, not one value per class, 2 to {IGNORE_INDEX};"
+            " give a released AdaptSegNet network, or a run folder"
+        )
+    classes = released_classes(len(state[head]))
     network = build_network(model, len(classes), seed=0)
     load_state(network, state, where, hint="give a released AdaptSegNet network, or a run folder")
     return Segmenter(network, classes).eval()

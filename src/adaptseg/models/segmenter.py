@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptseg.data.files import UInt8Array, decode_image, resize_image
+from adaptseg.data.files import MAX_PIXELS, UInt8Array, decode_image, resize_image
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.deeplab import SegmentationNetwork
@@ -93,13 +93,17 @@ class Segmenter(nn.Module):
                 scaled to that height; logits are up-sampled to the image's own size.
 
         Raises:
-            InputError: the file is not a readable image, or the array has another shape or type.
+            InputError: the file is not a readable image, the array has another shape or type, or a long strip
+                would be scaled to more than `MAX_PIXELS`.
         """
         array = _rgb_array(image)
         height, width = array.shape[:2]
         scaled = array
         if self.input_size is not None:
-            scaled = resize_image(array, (max(8, round(width * self.input_size[1] / height)), self.input_size[1]))
+            size = (max(8, round(width * self.input_size[1] / height)), self.input_size[1])
+            if size[0] * size[1] > MAX_PIXELS:
+                raise InputError(f"an image of {width}x{height} has {size[0]}x{size[1]} pixels when scaled; cut it")
+            scaled = resize_image(array, size)
         device = next(self.parameters()).device
         images = torch.from_numpy(scaled.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
         logits = self.network(self.preprocess(images))[-1]

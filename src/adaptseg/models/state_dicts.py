@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,22 @@ def read_state_dict(path: Path) -> StateDict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if start.startswith(b"PK"):
+            _refuse_packed(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # A broken pickle can fail in any way; none of them has run code.
         raise InputError(f"{path}: {_reason(error, start)}") from error
     return _tensors(content, path)
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse a zip file that holds more than its own size: torch.save does not pack, and torch.load unpacks all."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise InputError(f"{path}: {unpacked} bytes unpacked; give the file as torch.save wrote it")
 
 
 def kind_of_foreign_file(start: bytes) -> str | None:
@@ -78,12 +91,19 @@ def _tensors(content: Any, path: Path) -> StateDict:
         content = nested[0] if nested else content
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path}: holds no state dict (names to tensors); give a file of network weights")
-    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    others = [str(name) for name, value in content.items() if not _is_dense(value)]
     if others:
         raise InputError(
-            f"{path}: holds no state dict, for {others[0]!r} is no tensor; save the network's state_dict() alone"
+            f"{path}: holds no state dict, for {others[0]!r} is no tensor of real numbers;"
+            " save the network's state_dict() alone"
         )
     return {str(name): value for name, value in content.items()}
+
+
+def _is_dense(value: Any) -> bool:
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def without_prefixes(state: Mapping[str, Tensor]) -> StateDict:
@@ -109,7 +129,7 @@ def load_state(
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own]
     shapes = [
-        f"{name} {_shape(state[name])} instead of {_shape(own[name])}"
+        f"{name} {shape_of(state[name])} instead of {shape_of(own[name])}"
         for name in own
         if name in state and own[name].shape != state[name].shape
     ]
@@ -121,7 +141,8 @@ def load_state(
     network.load_state_dict(dict(state), strict=False)
 
 
-def _shape(tensor: Tensor) -> str:
+def shape_of(tensor: Tensor) -> str:
+    """Return a tensor's shape for a message."""
     return "x".join(map(str, tensor.shape)) or "scalar"
 
 

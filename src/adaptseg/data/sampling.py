@@ -1,0 +1,87 @@
+"""Which samples a training step takes: a pure function of (seed, step), whatever happened before."""
+
+from __future__ import annotations
+
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from adaptseg.data.dataset import Domain
+from adaptseg.errors import InputError
+from adaptseg.progress import track
+
+RARE_CLASS_SHARE = 0.001
+"""An image counts as one with a class where that share of its pixels is (DAFormer: 3000 of GTA5's 2 million)."""
+
+
+def random_generator(seed: int, *purpose: str | int) -> np.random.Generator:
+    """Return the generator for one purpose: same arguments, same numbers; different ones, independent numbers."""
+    words = [zlib.crc32(p.encode()) if isinstance(p, str) else p for p in purpose]
+    return np.random.default_rng([seed, *words])
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the seed of torch's generators for a step: whatever is random in it is the same after resuming."""
+    return int(random_generator(seed, "step", step).integers(2**63))
+
+
+def sample_indices(seed: int, role: str, step: int, batch: int, count: int) -> list[int]:
+    """Return which `batch` of `count` samples step `step` takes: a new permutation in every epoch."""
+    indices = []
+    for position in range(step * batch, (step + 1) * batch):
+        epoch, place = divmod(position, count)
+        indices.append(int(_order(seed, role, epoch, count)[place]))
+    return indices
+
+
+@lru_cache(maxsize=4)  # Two domains, each with the epoch that ends in a batch and the one that begins in it.
+def _order(seed: int, role: str, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    """The permutation of an epoch. Making it takes longer than reading an image where there are many."""
+    return random_generator(seed, role, "order", epoch).permutation(count)
+
+
+class RareClassSampling:
+    """Samples with rare classes come more often (Hoyer et al., DAFormer, CVPR 2022, equations 7 and 8).
+
+    A class is drawn with probability ∝ exp((1 - its share of all labelled pixels) / temperature), then one of the
+    samples that have it.
+    """
+
+    def __init__(self, pixels: npt.NDArray[np.int64], temperature: float) -> None:
+        """Take the pixels of each class (samples, classes).
+
+        Raises:
+            InputError: no sample has any class.
+        """
+        if not pixels.any():
+            raise InputError("train.rare_class_temperature: no pixel of the source is of a class to train")
+        enough = pixels > RARE_CLASS_SHARE * pixels.sum(1, keepdims=True)
+        enough[:, ~enough.any(0)] = pixels[:, ~enough.any(0)] > 0
+        self.with_class = [np.flatnonzero(column) for column in enough.T]
+        share = pixels.sum(0) / pixels.sum()
+        weights = np.where(enough.any(0), np.exp((share.min() - share) / temperature), 0.0)
+        self.probabilities = weights / weights.sum()
+
+    def indices(self, seed: int, step: int, batch: int) -> list[int]:
+        """Return the samples of a step."""
+        rng = random_generator(seed, "source", "rare", step)
+        classes = rng.choice(len(self.probabilities), size=batch, p=self.probabilities)
+        return [int(rng.choice(self.with_class[index])) for index in classes]
+
+
+def class_pixels(domain: Domain, threads: int) -> npt.NDArray[np.int64]:
+    """Return the labelled pixels of each class in each sample, int64 (samples, classes); every label is read once.
+
+    Raises:
+        InputError: a label is broken.
+    """
+
+    def count(index: int) -> npt.NDArray[np.int64]:
+        return np.bincount(domain.label(index).ravel(), minlength=256)[: len(domain.label_space)]
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        counts = [pool.submit(count, index) for index in range(len(domain))]
+        return np.stack([future.result() for future in track(counts, "class frequencies of the source")])

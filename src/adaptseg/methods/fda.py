@@ -1,0 +1,37 @@
+"""FDA: source images in the target's style, and an entropy penalty that leaves unsure pixels alone at first.
+
+Yang and Soatto, "FDA: Fourier Domain Adaptation for Semantic Segmentation", CVPR 2020:
+Σ λ_seg CE(source in the target's style) + Σ λ_ent ρ(entropy(target)), equations 4 and 5, with the Charbonnier
+penalty ρ(x) = (x² + 0.001²)^η. The style itself is in `adaptseg.fourier`, by default with β 0.01.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adaptseg.losses import entropy_map
+from adaptseg.methods.minent import MinEnt, MinEntConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FDAConfig(MinEntConfig):
+    """Options of `fda`."""
+
+    name: str = "fda"
+    fourier_beta: float = 0.01
+    lambda_ent: tuple[float, ...] = (0.0, 0.005)
+    """Weight of the target's penalised entropy per level, main last."""
+    eta: float = 2.0
+    """Exponent η of the Charbonnier penalty: the larger, the less is asked of unsure pixels."""
+
+
+class FDA(MinEnt):
+    """MinEnt with a robust penalty, on source images in the target's style."""
+
+    def entropy(self, probabilities: Tensor) -> Tensor:
+        """Return the mean Charbonnier penalty of the normalised entropy of probabilities (N, C, H, W)."""
+        assert isinstance(self.options, FDAConfig)
+        entropy: Tensor = entropy_map(probabilities).sum(1)
+        return (entropy**2 + 1e-6).pow(self.options.eta).mean()

@@ -1,0 +1,58 @@
+"""MIC: the segmenter completes what is masked, as the teacher sees it whole.
+
+Hoyer et al., "MIC: Masked Image Consistency for Context-Enhanced Domain Adaptation", CVPR 2023, on top of DAFormer's
+losses: + λ_mask CE(masked target, pseudo-labels), weighted by the share of pixels of which the teacher is sure
+(equation 5). The teacher's one look at the target serves the mixed and the masked images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adaptseg.errors import InputError
+from adaptseg.methods.daformer import DAFormer, DAFormerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MICConfig(DAFormerConfig):
+    """Options of `mic`."""
+
+    name: str = "mic"
+    lambda_mask: float = 1.0
+    """Weight of the masked target images."""
+    mask_ratio: float = 0.7
+    """Share of the patches that are masked."""
+    mask_patch: int = 64
+    """Side of a patch in pixels, for images of 512x512; less for smaller ones."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible masks."""
+        super().__post_init__()
+        if not 0 <= self.mask_ratio < 1:
+            raise InputError(f"method.mask_ratio is {self.mask_ratio}; give 0 (none masked) to less than 1")
+        if self.mask_patch < 1:
+            raise InputError(f"method.mask_patch is {self.mask_patch}; give the side of a patch, at least 1 pixel")
+
+
+class MIC(DAFormer):
+    """DAFormer's training with masked image consistency."""
+
+    def learn_target(self, target: Tensor, pseudo_labels: Tensor, confidence: Tensor) -> dict[str, Tensor]:
+        """Add the gradients of the masked target's cross-entropy; return the loss."""
+        assert isinstance(self.options, MICConfig)
+        visible = patch_mask(target, self.options.mask_ratio, self.options.mask_patch)
+        images = self.augmented(target.float()) * visible
+        weights = confidence.view(-1, 1, 1).expand(pseudo_labels.shape)
+        return {"mask": self.learn_weighted(images, pseudo_labels, weights, self.options.lambda_mask)}
+
+
+def patch_mask(images: Tensor, ratio: float, patch: int) -> Tensor:
+    """Return 1 for visible pixels and 0 for masked ones, float (N, 1, H, W) for images (N, 3, H, W) (equation 3)."""
+    height, width = images.shape[-2:]
+    rows, columns = -(-height // patch), -(-width // patch)
+    visible = (torch.rand(len(images), 1, rows, columns, device=images.device) > ratio).float()
+    return functional.interpolate(visible, scale_factor=patch, mode="nearest")[..., :height, :width]

@@ -1,0 +1,52 @@
+"""The teacher of self-training: an exponential moving average of the segmenter, and its pseudo-labels.
+
+Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017. Shared by the self-training methods.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from adaptseg.models.segmenter import Segmenter
+
+
+class Teacher(nn.Module):
+    """A copy of the segmenter whose weights follow it slowly; it is saved with the method, and never trained.
+
+    Batch norm normalises by the statistics of the target batch, as in training.
+    """
+
+    updates: Tensor
+
+    def __init__(self, segmenter: Segmenter, momentum: float) -> None:
+        """Copy the segmenter; `momentum` is how much of the teacher each update keeps, in the long run."""
+        super().__init__()
+        self.segmenter = copy.deepcopy(segmenter).requires_grad_(False)
+        self.momentum = momentum
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self._updates: int | None = None
+
+    @torch.no_grad()
+    def follow(self, segmenter: Segmenter) -> None:
+        """Move the weights towards the segmenter's: by 1 / (n + 1) in update n, until that is below 1 - momentum."""
+        if self._updates is None:
+            self._updates = int(self.updates)  # Once: reading a tensor waits for the device.
+        momentum = min(1 - 1 / (self._updates + 1), self.momentum)
+        self._updates += 1
+        self.updates += 1
+        for own, followed in zip(self.segmenter.parameters(), segmenter.parameters(), strict=True):
+            own.lerp_(followed, 1 - momentum)
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+        """Label target images (N, 3, H, W), values 0 … 255.
+
+        Returns:
+            The most probable classes, int64 (N, H, W), and the confidence of each image (N,): the share of its pixels
+            whose probability is above `threshold`.
+        """
+        probabilities, labels = self.segmenter(images)[-1].float().softmax(1).max(1)
+        return labels, (probabilities > threshold).float().mean((1, 2))
