@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptseg.data.dataset import Domain
+from adaptseg.data.label_spaces import label_space
+from adaptseg.data.loader import StepDataset
+from adaptseg.data.sampling import RareClassSampling, class_pixels
+from adaptseg.errors import InputError
+from adaptseg.experiment import build_config
+from tests.conftest import CLASSES
+
+
+def test_rare_classes_come_more_often() -> None:
+    """Equations 7 and 8 of the paper, at temperature 1: ten samples, one with the rare class."""
+    pixels = np.zeros((10, 3), np.int64)
+    pixels[:, 0] = 900
+    pixels[3, 1] = 100  # A share of 100 / 9100; the third class never occurs.
+    sampling = RareClassSampling(pixels, 1.0)
+    weights = np.exp((1 - np.array([9000, 100]) / 9100))
+    np.testing.assert_allclose(sampling.probabilities, [*weights / weights.sum(), 0], rtol=1e-9)
+    drawn = Counter(index for step in range(500) for index in sampling.indices(7, step, 4))
+    assert drawn[3] / 2000 == pytest.approx(weights[1] / weights.sum() + weights[0] / weights.sum() / 10, abs=0.03)
+    assert set(drawn) == set(range(10))
+    assert sampling.indices(7, 12, 4) == RareClassSampling(pixels, 1.0).indices(7, 12, 4)
+    assert sampling.indices(7, 12, 4) != sampling.indices(8, 12, 4)
+
+
+def test_few_pixels_are_no_class_but_better_than_none() -> None:
+    pixels = np.array([[9999, 1, 1], [9000, 1000, 0]])
+    with_class = RareClassSampling(pixels, 0.01).with_class
+    assert [list(found) for found in with_class] == [[0, 1], [1], [0]]
+
+
+def test_no_labels_at_all() -> None:
+    with pytest.raises(InputError, match="no pixel of the source"):
+        RareClassSampling(np.zeros((3, 2), np.int64), 0.01)
+
+
+def test_class_pixels(experiment: dict[str, Any], tmp_path: Path) -> None:
+    label = np.full((48, 64), 2, np.uint8)
+    label[:5] = 1
+    Image.fromarray(label).save(tmp_path / "source" / "labels" / "b.png")
+    domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
+    counts = class_pixels(domain, threads=2)
+    assert counts.shape == (4, 3)
+    assert counts[1].tolist() == [0, 5 * 64, 43 * 64]
+    assert counts.sum() == 4 * 48 * 64
+
+
+def test_crops(experiment: dict[str, Any]) -> None:
+    domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
+    whole = StepDataset(domain, "source", seed=1, batch=4, flip=False)[3]
+    parts = StepDataset(domain, "source", seed=1, batch=4, flip=False, crop=(20, 30))
+    part = parts[3]
+    assert part["image"].shape == (4, 3, 30, 20)
+    assert whole["label"] is not None
+    assert part["label"] is not None
+    places = set()
+    for i in range(4):
+        windows = whole["image"][i].unfold(1, 30, 1).unfold(2, 20, 1)
+        found = (windows == part["image"][i].unsqueeze(1).unsqueeze(1)).all(0).all(-1).all(-1).nonzero().tolist()
+        assert len(found) == 1
+        (top, left) = found[0]
+        assert (whole["label"][i][top : top + 30, left : left + 20] == part["label"][i]).all()
+        places.add((top, left))
+    assert len(places) > 1
+    assert (parts[3]["image"] == part["image"]).all()
+    with pytest.raises(InputError, match=r"train\.crop 65x30 is larger than .* of 64x48; .*source\.size"):
+        StepDataset(domain, "source", seed=1, batch=1, flip=False, crop=(65, 30))[0]

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adaptseg.errors import InputError
+from adaptseg.experiment import build_config
+from adaptseg.methods import build_method
+from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.daformer import mostly_of_a_class
+from adaptseg.models.initial_weights import initialise
+from tests.conftest import random_batch
+
+
+def built(experiment: dict[str, Any], **options: Any) -> Any:
+    experiment["method"] = {"name": "daformer", "lambda_seg": [1.0], **options}
+    config = build_config(experiment)
+    return build_method(initialise(build_segmenter(config), config.model), config).train()
+
+
+def test_mostly_of_a_class() -> None:
+    labels = torch.tensor([[[1, 1, 0, 0], [1, 2, 2, 2], [255] * 4, [1, 1, 1, 1]]])
+    assert mostly_of_a_class(labels, torch.tensor([1]), (2, 2), 0.75).tolist() == [[[1, 0], [0, 0]]]
+    assert mostly_of_a_class(labels, torch.tensor([1, 2]), (2, 2), 0.5).tolist() == [[[1, 1], [1, 1]]]
+    assert mostly_of_a_class(labels, torch.tensor([0]), (2, 2), 0.6).sum() == 0
+
+
+def test_the_feature_distance_is_that_of_things(experiment: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(build_segmenter(build_config(experiment)).network.state_dict(), tmp_path / "initial.pth")
+    experiment["model"]["weights"] = str(tmp_path / "initial.pth")
+    experiment["seed"] = 1
+    method = built(experiment, lambda_fd=0.5)
+    batch = random_batch(0, True)
+    assert batch["label"] is not None
+    batch["label"][:] = 0
+    batch["label"][:, :24] = 1  # The class `car`, above.
+    losses = method.learn_source(batch)
+    assert losses["fd"].item() == pytest.approx(0, abs=1e-5)  # Nothing is learned yet.
+
+    with torch.no_grad():
+        for parameter in method.segmenter.parameters():
+            parameter.mul_(1.3)
+    method.zero_grad()
+    losses = method.learn_source(batch)
+    prepared = method.segmenter.preprocess(batch["image"])
+    with torch.no_grad():
+        now = method.segmenter.network.feature_maps(prepared)[-1]
+        before = method.initial.network.feature_maps(prepared)[-1]
+    assert losses["fd"].item() == pytest.approx((now - before)[:, :, :3].norm(dim=1).mean().item(), rel=1e-4)
+    assert all(p.grad is None for p in method.initial.parameters())
+
+
+def test_what_the_feature_distance_needs(experiment: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"method\.lambda_fd needs initial weights .*model\.weights"):
+        built(experiment, lambda_fd=0.005)
+    torch.save(build_segmenter(build_config(experiment)).network.state_dict(), tmp_path / "initial.pth")
+    experiment["model"]["weights"] = str(tmp_path / "initial.pth")
+    experiment["label_space"] = ["road", "vehicle", "sky"]
+    with pytest.raises(InputError, match=r"method\.lambda_fd: no class is a thing; name some of them as .*car"):
+        built(experiment, lambda_fd=0.005)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from adaptseg.errors import InputError
+from adaptseg.experiment import build_config
+from adaptseg.methods import build_method
+from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.maxsquare import image_wise_weights
+from tests.conftest import random_batch
+
+
+def test_image_wise_weights() -> None:
+    predicted = torch.tensor([[[0, 0, 0], [0, 1, 1]], [[2, 2, 2], [2, 2, 2]]])
+    weights = image_wise_weights(predicted, 3, 0.2)
+    assert weights[0, 0, 0].item() == pytest.approx(1 / (4**0.2 * 6**0.8))
+    assert weights[0, 1, 2].item() == pytest.approx(1 / (2**0.2 * 6**0.8))
+    assert weights[1, 0, 0].item() == pytest.approx(1 / 6)
+    assert image_wise_weights(predicted, 3, 0.0).sum((1, 2)).tolist() == pytest.approx([1, 1])
+
+
+def test_step_is_the_papers(experiment: dict[str, Any]) -> None:
+    experiment["method"] = {"name": "maxsquare", "lambda_seg": [1.0], "lambda_ent": [0.1]}
+    config = build_config(experiment)
+    method = build_method(build_segmenter(config), config).train()
+    outputs: list[torch.Tensor] = []
+    method.segmenter.register_forward_hook(lambda _, __, logits: outputs.append(logits[0].detach()))
+    losses = method.step(random_batch(0, True), random_batch(1, False))
+    expected = 0.0
+    for p in outputs[1].softmax(1):
+        counts = torch.bincount(p.argmax(0).flatten(), minlength=3)
+        for value, index in zip(p.flatten(1).T, p.argmax(0).flatten(), strict=True):
+            weight = 1 / (counts[index] ** 0.2 * (48 * 64) ** 0.8)
+            expected -= float(weight * (value**2).sum()) / 2
+    assert losses["ent1"].item() == pytest.approx(expected / 2, rel=1e-4)
+
+
+def test_exponents_that_are_none_are_refused(experiment: dict[str, Any]) -> None:
+    experiment["method"] = {"name": "maxsquare", "alpha": 2}
+    with pytest.raises(InputError, match=r"method\.alpha is 2"):
+        build_config(experiment)
