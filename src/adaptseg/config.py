@@ -43,6 +43,11 @@ def _is_below_root(text: str) -> bool:
     return _is_path(text) and not text.startswith(("/", "\\")) and ".." not in folders and not set(text) & set("{}")
 
 
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
+BACKBONES = (*RESNETS, "vgg16", *(f"mit_b{size}" for size in range(6)), *VITS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DomainConfig:
     """Where images (and labels) of one domain are, and how its label values are named."""
@@ -92,11 +97,13 @@ class ModelConfig:
     """The segmentation network. Defaults are the paper's; the released code's quirks are named options."""
 
     backbone: str = "resnet101"
-    """resnet18, resnet34, resnet50, resnet101 or vgg16."""
+    """resnet18, …34, …50, …101, vgg16; extra `transformers`: mit_b0 … mit_b5, dinov2_small, …base, …large, dinov3_…."""
+    head: str | None = None
+    """Transformers' decode head: light (as SegFormer's) or daformer; none: light. ResNets and VGG have the ASPP."""
     levels: int = 2
     """2: a second classifier on the previous stage (multi-level adaptation); 1: the last stage only."""
     width: int = 64
-    """Channels of the ResNet's first stage; 64 as published, less for small networks."""
+    """Channels of the ResNet's first stage; 64 as published, less for small networks; others are scaled likewise."""
     aspp_branches: int = 4
     """Atrous branches that are summed: 4 as in the paper, 2 as in the released code."""
     bottleneck_stride: str = "first"
@@ -113,7 +120,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Refuse unknown names."""
         for key, allowed in (
-            ("backbone", ("resnet18", "resnet34", "resnet50", "resnet101", "vgg16")),
+            ("backbone", BACKBONES),
+            ("head", (None, "light", "daformer")),
             ("levels", (1, 2)),
             ("aspp_branches", (2, 4)),
             ("bottleneck_stride", ("first", "second")),
@@ -124,17 +132,30 @@ class ModelConfig:
             _require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
         _require(4 <= self.width <= 256, f"model.width is {self.width}; give 4 … 256 channels")
         _require(
-            self.backbone != "vgg16" or self.levels == 1,
-            "model.levels is 2, but vgg16 has one classifier; set model.levels to 1",
+            self.backbone.startswith("resnet") or self.levels == 1,
+            f"model.levels is 2, but {self.backbone} has one classifier; set model.levels to 1",
         )
+        _require(
+            self.is_transformer or self.head is None,
+            f"model.head is {self.head!r}, but {self.backbone} has the atrous pyramid; leave model.head out",
+        )
+        _require(
+            not self.is_transformer or self.width % 4 == 0,
+            f"model.width is {self.width}; give a multiple of 4 for {self.backbone}",
+        )
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the backbone is one of the `transformers` library."""
+        return not self.backbone.startswith(("resnet", "vgg"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """The segmenter's optimiser: SGD as published, or Adam for small networks from scratch."""
+    """The segmenter's optimiser: SGD as published, Adam for small networks from scratch, AdamW for transformers."""
 
     name: str = "sgd"
-    """sgd or adam."""
+    """sgd, adam or adamw (whose weight decay leaves out norms, biases and embeddings of positions)."""
     lr: float = 2.5e-4
     """Learning rate of the backbone."""
     classifier_lr_factor: float = 10.0
@@ -142,13 +163,13 @@ class OptimizerConfig:
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 5e-4
-    """L2 penalty added to the gradient."""
+    """L2 penalty added to the gradient; adamw: decoupled from it."""
     repeated_updates: bool = False
     """Released code's quirk: most backbone convolutions take 3 or 4 momentum updates with each gradient."""
 
     def __post_init__(self) -> None:
         """Refuse unknown names and impossible rates."""
-        _require(self.name in ("sgd", "adam"), f"optimizer.name is {self.name!r}; choose sgd or adam")
+        _require(self.name in ("sgd", "adam", "adamw"), f"optimizer.name is {self.name!r}; choose sgd, adam or adamw")
         _require(self.lr > 0, f"optimizer.lr is {self.lr}; give a positive learning rate")
         for key in ("classifier_lr_factor", "momentum", "weight_decay"):
             _require(getattr(self, key) >= 0, f"optimizer.{key} is {getattr(self, key)}; give 0 or more")

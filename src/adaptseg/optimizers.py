@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from adaptseg.config import OptimizerConfig
 from adaptseg.models.deeplab import SegmentationNetwork
@@ -17,20 +17,28 @@ def segmenter_optimizer(network: SegmentationNetwork, config: OptimizerConfig) -
     """Return the optimiser: one group for the backbone, one with a larger rate for the classifiers."""
     classifier_ids = {id(p) for classifier in network.classifiers() for p in classifier.parameters()}
     classifier_lr = config.lr * config.classifier_lr_factor
-    groups: dict[tuple[float, int], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, int, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             in_classifier = id(parameter) in classifier_ids
             repeats = released_repeats(name) if config.repeated_updates and not in_classifier else 1
-            groups.setdefault((classifier_lr if in_classifier else config.lr, repeats), []).append(parameter)
+            decay = 0.0 if config.name == "adamw" and undecayed(name, parameter) else config.weight_decay
+            groups.setdefault((classifier_lr if in_classifier else config.lr, repeats, decay), []).append(parameter)
     parameter_groups: list[dict[str, Any]] = [
-        {"params": parameters, "lr": lr, "initial_lr": lr, "repeats": repeats}
-        for (lr, repeats), parameters in groups.items()
+        {"params": parameters, "lr": lr, "initial_lr": lr, "repeats": repeats, "weight_decay": decay}
+        for (lr, repeats, decay), parameters in groups.items()
     ]
     if config.name == "adam":
-        return Adam(parameter_groups, weight_decay=config.weight_decay)
+        return Adam(parameter_groups)
+    if config.name == "adamw":
+        return AdamW(parameter_groups)
     kind = RepeatedSGD if config.repeated_updates else SGD
-    return kind(parameter_groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return kind(parameter_groups, lr=config.lr, momentum=config.momentum)
+
+
+def undecayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether AdamW's weight decay leaves a parameter out: norms, biases, scales, tokens, embeddings of positions."""
+    return parameter.ndim <= 1 or "position_embeddings" in name or "token" in name
 
 
 def released_repeats(name: str) -> int:

@@ -23,7 +23,7 @@ def test_rare_classes_come_more_often() -> None:
     pixels[:, 0] = 900
     pixels[3, 1] = 100  # A share of 100 / 9100; the third class never occurs.
     sampling = RareClassSampling(pixels, 1.0)
-    weights = np.exp((1 - np.array([9000, 100]) / 9100))
+    weights = np.exp(1 - np.array([9000, 100]) / 9100)
     np.testing.assert_allclose(sampling.probabilities, [*weights / weights.sum(), 0], rtol=1e-9)
     drawn = Counter(index for step in range(500) for index in sampling.indices(7, step, 4))
     assert drawn[3] / 2000 == pytest.approx(weights[1] / weights.sum() + weights[0] / weights.sum() / 10, abs=0.03)

@@ -63,7 +63,10 @@ class FeatureLevel(AdaptSegNet):
         """Return the channels of each level's feature map."""
         channels = []
         for classifier in self.segmenter.network.classifiers():
-            assert isinstance(classifier, AtrousSpatialPyramid)
+            if not isinstance(classifier, AtrousSpatialPyramid):
+                raise InputError(
+                    f"method feature_level needs a ResNet or VGG, not model.backbone {self.config.model.backbone}"
+                )
             channels.append(classifier.channels)
         return channels
 

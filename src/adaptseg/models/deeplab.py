@@ -126,4 +126,8 @@ def build_network(config: ModelConfig, classes: int, seed: int | None = None) ->
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
+        if config.is_transformer:
+            from adaptseg.models.transformer import TransformerNetwork  # An extra, slow to import.
+
+            return TransformerNetwork(config, classes)
         return DeepLabVGG(config, classes) if config.backbone == "vgg16" else DeepLabResNet(config, classes)

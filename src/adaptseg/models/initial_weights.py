@@ -39,9 +39,22 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
     """
     if model.weights is None:
         return segmenter
+    if model.is_transformer and not is_url(model.weights) and find_checkpoint(Path(model.weights)) is None:
+        _initialise_transformer(segmenter, model, model.weights)
+        return segmenter
     for note in initialise_from(segmenter.network, _read(model.weights), model):
         print(f"adaptseg: model.weights {model.weights}: {note}", file=sys.stderr, flush=True)
     return segmenter
+
+
+def _initialise_transformer(segmenter: Segmenter, model: ModelConfig, weights: str) -> None:
+    from adaptseg.models.transformer import TransformerNetwork, pretrained_backbone
+
+    assert isinstance(segmenter.network, TransformerNetwork)
+    load_state(segmenter.network.backbone, pretrained_backbone(weights), f"model.weights {weights}")
+    if model.preprocessing != "imagenet":
+        note = f"weights of transformers want model.preprocessing imagenet, but it is {model.preprocessing}"
+        print(f"adaptseg: model.weights {weights}: {note}", file=sys.stderr, flush=True)
 
 
 def _read(weights: str) -> StateDict:

@@ -1,0 +1,73 @@
+"""Decode heads for transformers: four feature maps of different sizes to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+DROPOUT = 0.1
+CONTEXT_DILATIONS = (1, 6, 12, 18)
+
+
+class LightHead(nn.Module):
+    """SegFormer's head (Xie et al., NeurIPS 2021, section 3.2): maps embedded, brought to one size, fused."""
+
+    def __init__(self, channels: Sequence[int], classes: int, width: int) -> None:
+        """Build for feature maps of `channels` channels, finest first; `width` channels inside."""
+        super().__init__()
+        self.embed = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.fuse = self.fusion(len(channels) * width, width)
+        self.dropout = nn.Dropout2d(DROPOUT)
+        self.classifier = nn.Conv2d(width, classes, 1)
+
+    def fusion(self, channels: int, width: int) -> nn.Module:
+        """Return what makes `width` channels of all embedded maps together."""
+        return _convolution(channels, width, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return logits (N, classes, h, w) at the size of the finest of the maps (N, C, h, w)."""
+        size = (maps[0].shape[-2], maps[0].shape[-1])
+        embedded = [
+            functional.interpolate(embed(x), size=size, mode="bilinear", align_corners=False)
+            for embed, x in zip(self.embed, maps, strict=True)
+        ]
+        logits: Tensor = self.classifier(self.dropout(self.fuse(torch.cat(embedded, 1))))
+        return logits
+
+
+class DAFormerHead(LightHead):
+    """DAFormer's head (Hoyer et al., CVPR 2022, section 3.2): fused with context, by separable dilated convolutions."""
+
+    def fusion(self, channels: int, width: int) -> nn.Module:
+        """Return parallel convolutions of dilation 1, 6, 12 and 18, and a 3x3 convolution over them."""
+        return _ContextFusion(channels, width)
+
+
+class _ContextFusion(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            _convolution(channels, width, 1)
+            if dilation == 1
+            else nn.Sequential(
+                _convolution(channels, channels, 3, dilation, groups=channels), _convolution(channels, width, 1)
+            )
+            for dilation in CONTEXT_DILATIONS
+        )
+        self.bottleneck = _convolution(len(CONTEXT_DILATIONS) * width, width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fused: Tensor = self.bottleneck(torch.cat([branch(x) for branch in self.branches], 1))
+        return fused
+
+
+def _convolution(channels: int, width: int, kernel: int, dilation: int = 1, groups: int = 1) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, kernel, padding=padding, dilation=dilation, groups=groups, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )

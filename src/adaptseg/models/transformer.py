@@ -1,0 +1,122 @@
+"""Transformer backbones of the `transformers` library behind the same segmenter: SegFormer's MiT, DINOv2, DINOv3.
+
+Xie et al., "SegFormer", NeurIPS 2021; Oquab et al., "DINOv2", TMLR 2024; Siméoni et al., "DINOv3", 2025. The library is
+the extra `adaptseg[transformers]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adaptseg.config import ModelConfig
+from adaptseg.errors import InputError
+from adaptseg.models.decode_heads import DAFormerHead, LightHead
+from adaptseg.models.deeplab import SegmentationNetwork
+
+MIT = {
+    "mit_b0": ((32, 64, 160, 256), (2, 2, 2, 2)),
+    "mit_b1": ((64, 128, 320, 512), (2, 2, 2, 2)),
+    "mit_b2": ((64, 128, 320, 512), (3, 4, 6, 3)),
+    "mit_b3": ((64, 128, 320, 512), (3, 4, 18, 3)),
+    "mit_b4": ((64, 128, 320, 512), (3, 8, 27, 3)),
+    "mit_b5": ((64, 128, 320, 512), (3, 6, 40, 3)),
+}
+"""Channels and blocks of the four stages."""
+VIT = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
+"""Channels, blocks and heads."""
+
+
+class TransformerNetwork(SegmentationNetwork):
+    """A transformer and a decode head, one level."""
+
+    def __init__(self, config: ModelConfig, classes: int) -> None:
+        """Build with random weights.
+
+        Raises:
+            InputError: the library is not installed.
+        """
+        super().__init__()
+        self.backbone, channels, self.patch = build_backbone(config.backbone, config.width / 64)
+        # As published: 256 channels in SegFormer-B0, B1 and DAFormer, 768 in the larger SegFormers.
+        wide = config.head == "light" and config.backbone not in ("mit_b0", "mit_b1")
+        head = DAFormerHead if config.head == "daformer" else LightHead
+        self.head = head(channels, classes, (768 if wide else 256) * config.width // 64)
+
+    def classifiers(self) -> list[nn.Module]:
+        """Return the head: the part with the classifiers' learning rate."""
+        return [self.head]
+
+    def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return four maps of the preprocessed image x (N, 3, H, W).
+
+        MiT: at 1/4, 1/8, 1/16 and 1/32 of its size. ViT: all at the patches' size, after each quarter of the blocks;
+        the image is scaled up to whole patches.
+        """
+        if self.patch:
+            height, width = (-(-side // self.patch) * self.patch for side in x.shape[-2:])
+            x = functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+        hidden = self.backbone(x, output_hidden_states=True).hidden_states
+        if not self.patch:
+            return tuple(hidden)
+        rows, columns = height // self.patch, width // self.patch
+        quarter = (len(hidden) - 1) // 4
+        # Tokens that stand for no patch come first.
+        tokens = [hidden[quarter * (i + 1)][:, -rows * columns :] for i in range(4)]
+        return tuple(t.transpose(1, 2).unflatten(2, (rows, columns)) for t in tokens)
+
+    def classify(self, feature_maps: Any) -> tuple[Tensor, ...]:
+        """Return the logits at the size of the finest map."""
+        return (self.head(feature_maps),)
+
+
+def build_backbone(name: str, scale: float) -> tuple[nn.Module, tuple[int, ...], int]:
+    """Return a backbone, the channels of its four maps, and the side of its patches (0: a pyramid of stages).
+
+    Args:
+        name: such as mit_b5 or dinov2_base.
+        scale: of all channels; 1 as published.
+
+    Raises:
+        InputError: the library is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            f"model.backbone {name} needs the transformers library; pip install 'adaptseg[transformers]'"
+        ) from error
+    if name in MIT:
+        stages, blocks = MIT[name]
+        channels = tuple(int(c * scale) for c in stages)
+        pyramid = transformers.SegformerConfig(hidden_sizes=list(channels), depths=list(blocks))
+        return transformers.SegformerModel(pyramid), channels, 0
+    family, _, size = name.partition("_")
+    width, blocks_, heads = VIT[size]
+    width = int(width * scale)
+    shape: dict[str, Any] = {"hidden_size": width, "num_hidden_layers": blocks_, "num_attention_heads": heads}
+    if family == "dinov2":
+        return transformers.Dinov2Model(transformers.Dinov2Config(**shape, image_size=518)), (width,) * 4, 14
+    settings = transformers.DINOv3ViTConfig(**shape, intermediate_size=4 * width, num_register_tokens=4)
+    return transformers.DINOv3ViTModel(settings), (width,) * 4, 16
+
+
+def pretrained_backbone(weights: str) -> dict[str, Tensor]:
+    """Return the weights of a backbone by hub name or local folder.
+
+    Raises:
+        InputError: they cannot be had: no such name or folder, no network, or a file is broken.
+    """
+    import transformers
+
+    try:
+        model: nn.Module = transformers.AutoModel.from_pretrained(weights)
+    except Exception as error:  # The library raises many kinds.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"model.weights {weights}: cannot be loaded ({reason}); give a name on the hub, with network, or a folder"
+            " with config.json and model.safetensors"
+        ) from error
+    return model.state_dict()
