@@ -115,7 +115,7 @@ def test_missing_data_are_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_another_label_space_than_the_trained_one_is_refused(data: Path) -> None:
-    from adaptseg.train import open_domains
+    from adaptseg.domains import open_domains
 
     config = config_of("synthia-cityscapes13-multi", "--data", str(data), "--protocol=cityscapes19")
     with pytest.raises(InputError, match="protocol cityscapes19"):

@@ -98,6 +98,37 @@ def train(arguments: Sequence[str]) -> None:
     print(f"written: {out}")
 
 
+def check(arguments: Sequence[str]) -> None:
+    """Open every image and label of an experiment, and say what is wrong with them."""
+    parser = Parser(
+        prog="adaptseg check",
+        description="Open every image and label of an experiment. Exit code 2 where training would fail.",
+        epilog="Every key of the experiment is an option, such as --source.root=FOLDER.",
+    )
+    parser.add_argument("experiment", metavar="PRESET-OR-YAML")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; none: one for each CPU core")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
+    own, overrides = split_overrides(arguments, parser)
+    options = parser.parse_args(own)
+
+    from adaptseg.data_check import check as check_data
+    from adaptseg.experiment import build_config, read_experiment
+    from adaptseg.methods import METHODS
+    from adaptseg.models.devices import processors
+    from adaptseg.report import print_check
+
+    workers = processors() if options.workers is None else options.workers
+    if workers < 1:
+        raise InputError(f"--workers {workers}: give at least 1")
+    config = build_config(read_experiment(options.experiment)[1], overrides)
+    report = check_data(config, METHODS[config.method.name][1].uses_target, workers)
+    if options.json:
+        write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
+    print_check(report)
+    if report.fails:
+        raise SystemExit(2)
+
+
 def prepare(arguments: Sequence[str]) -> None:
     """Decode and resize an experiment's images once, so that training reads pixels."""
     parser = Parser(
@@ -111,8 +142,8 @@ def prepare(arguments: Sequence[str]) -> None:
     options = parser.parse_args(own)
 
     from adaptseg.experiment import build_config, read_experiment
+    from adaptseg.models.devices import processors
     from adaptseg.prepare import prepare as prepare_domains
-    from adaptseg.prepare import processors
 
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers}: give at least 1")
@@ -230,6 +261,7 @@ def presets(arguments: Sequence[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "check": check,
     "train": train,
     "prepare": prepare,
     "compare": compare,

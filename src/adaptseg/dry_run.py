@@ -11,11 +11,12 @@ from torch import nn
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.loader import Batch, StepDataset, to_device
+from adaptseg.domains import open_domains
 from adaptseg.errors import InputError
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.models.initial_weights import initialise
-from adaptseg.train import open_domains, open_fabric
+from adaptseg.train import open_fabric
 
 LABELS_READ = 8
 """Labels of each labelled domain whose values are counted."""

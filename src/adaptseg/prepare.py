@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -140,8 +139,3 @@ def _run(task: Task, workers: int) -> Counter[bool]:
             " --workers; what is written is kept"
         ) from error
     return written
-
-
-def processors() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,12 +8,14 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from adaptseg.compare import SeedRuns, table_rows
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
+from adaptseg.data_check import Report
 from adaptseg.models.weights import load_model
 
 matplotlib.use("Agg")
@@ -35,6 +37,33 @@ def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> 
             table.add_section()
         table.add_row(name, *texts, style="bold" if name == rows[-1][0] else "")
     (console or Console()).print(table)
+
+
+def print_check(report: Report, console: Console | None = None) -> None:
+    """Print what a check found: class frequencies, then one line for each finding."""
+    console = console or Console()
+    table = Table(title="labelled pixels in %, and images")
+    table.add_column("class")
+    labelled = {role: domain for role, domain in report.domains.items() if domain.class_shares}
+    for role in labelled:
+        table.add_column(role, justify="right")
+        table.add_column("images", justify="right")
+    for name in next(iter(labelled.values())).class_shares:
+        cells = [(f"{100 * d.class_shares[name]:.2f}", str(d.class_images[name])) for d in labelled.values()]
+        table.add_row(name, *(cell for pair in cells for cell in pair))
+    console.print(table)
+    for role, domain in report.domains.items():
+        sizes = ", ".join(f"{count} of {size}" for size, count in list(domain.sizes.items())[:4])
+        more = f" and {len(domain.sizes) - 4} more sizes" if len(domain.sizes) > 4 else ""
+        ignored = f"; {100 * domain.ignored:.1f} % of pixels of no class to train" if domain.class_shares else ""
+        console.print(f"{role:<11} {domain.images} images: {sizes}{more}{ignored}", highlight=False, soft_wrap=True)
+    for finding in report.findings:
+        kind = "[bold red]error[/]" if finding.fatal else "[yellow]warning[/]"
+        console.print(f"{kind} ", escape(finding.text), sep="", highlight=False, soft_wrap=True)
+    errors = sum(finding.fatal for finding in report.findings)
+    warnings = len(report.findings) - errors
+    verdict = "training would fail" if report.fails else "training can begin"
+    console.print(f"{errors} errors, {warnings} warnings: {verdict}", highlight=False)
 
 
 def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images: int = 4) -> None:

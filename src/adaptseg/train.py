@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,12 @@ from adaptseg.atomic import write_bytes, write_text
 from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
 from adaptseg.config import ExperimentConfig, TrainConfig
 from adaptseg.data.dataset import Domain
-from adaptseg.data.label_spaces import LabelSpace, label_space
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
 from adaptseg.data.sampling import RareClassSampling, class_pixels, step_seed
 from adaptseg.divergence import CollapseWatch, FiniteWatch
+from adaptseg.domains import Domains, open_domains
 from adaptseg.errors import InputError
-from adaptseg.evaluate import Scores, check_protocol, evaluate
+from adaptseg.evaluate import Scores, evaluate
 from adaptseg.experiment import write_config
 from adaptseg.fourier import with_target_style
 from adaptseg.methods import build_method
@@ -38,50 +36,6 @@ from adaptseg.preemption import Preempted, StopRequest
 from adaptseg.progress import Progress
 from adaptseg.run_lock import run_lock
 from adaptseg.run_log import RunLog
-
-
-@dataclass(frozen=True)
-class Domains:
-    """The data of an experiment."""
-
-    source: Domain
-    target: Domain | None
-    """None for methods that do not use the target."""
-    evaluation: Domain
-    protocol: LabelSpace
-    """The classes that mIoU averages."""
-
-
-def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
-    """Find all files of an experiment and read a few of each domain: wrong data are refused before training.
-
-    Raises:
-        InputError: files are missing or broken, labels do not fit the label map, or a class to train or to average
-            is in no label.
-    """
-    space = label_space(config.label_space)
-    protocol = label_space(config.protocol) if config.protocol else space
-    check_protocol(protocol, space)
-    if config.method.fourier_beta and not uses_target:
-        raise InputError(
-            f"method.fourier_beta: {config.method.name} does not see the target, whose style it is; set it to 0"
-        )
-    source = Domain(config.domain("source"), space)
-    target = Domain(config.domain("target"), space) if uses_target else None
-    evaluation = Domain(config.domain("evaluation"), space)
-    missing = [name for name in space.classes if name not in source.layout.raw_classes.values()]
-    if missing:
-        raise InputError(
-            f"label_space: no label of the source is named {missing[0]!r}, but"
-            f" {', '.join(dict.fromkeys(source.layout.raw_classes.values()))}; correct the name, or leave the class out"
-        )
-    for role, domain in {"source": source, "target": target, "evaluation": evaluation}.items():
-        if domain is not None:
-            if domain.preparation:
-                print(f"adaptseg: {role}: {domain.preparation}", file=sys.stderr)
-            for index in sorted({0, len(domain) // 2, len(domain) - 1}):
-                domain.read(index)
-    return Domains(source, target, evaluation, protocol)
 
 
 def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from adaptseg.errors import InputError
@@ -22,3 +24,8 @@ def choose_device(name: str) -> torch.device:
     if int(index or 0) >= counts[kind]:
         raise InputError(f"device {name!r}: this machine has {counts[kind]} of kind {kind}; choose auto or cpu")
     return torch.device(name)
+
+
+def processors() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

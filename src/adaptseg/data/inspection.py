@@ -1,0 +1,152 @@
+"""Every sample of several domains is read in parallel, whatever is wrong with it: one small record each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from adaptseg.config import DomainConfig
+from adaptseg.data import streets
+from adaptseg.data.dataset import Domain
+from adaptseg.data.files import UInt8Array, decode_image, open_image
+from adaptseg.data.label_spaces import VOID, LabelSpace
+from adaptseg.data.layouts import Streets, open_layout
+from adaptseg.data.paired_files import Files, Layout
+from adaptseg.errors import InputError
+from adaptseg.preemption import leave_interrupts_to_parent
+from adaptseg.progress import track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One domain of an experiment, as it is read here."""
+
+    role: str
+    config: DomainConfig
+    layout: Layout
+    """Its labels are read whatever their values."""
+    classes: Mapping[int, str]
+    """Class name of every raw label value that training accepts; empty for a domain without labels."""
+
+    def image_place(self, index: int) -> str:
+        """Return where an image lies; a rendered one's name."""
+        if isinstance(self.layout, Files):
+            return self.layout.images.where(self.layout.image_files[index])
+        return self.layout.where(index)
+
+
+def open_part(role: str, config: DomainConfig, space: LabelSpace) -> Part:
+    """Find the files of a domain as training does; raises the same `InputError` where they cannot be listed."""
+    domain = Domain(replace(config, prepared=None), space)
+    layout, classes = domain.layout, domain.layout.raw_classes if domain.labelled else {}
+    if classes and isinstance(layout, Files):
+        # Published labels are refused at their first unknown value: here all are to be counted.
+        layout = open_layout(replace(config, label_map={**dict.fromkeys(range(65536), VOID), **classes}))
+    return Part(role=role, config=config, layout=layout, classes=classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one sample was found to be: small, for it travels between processes."""
+
+    problems: tuple[tuple[str, str], ...]
+    """File and message."""
+    size: tuple[int, int] | None
+    """Width and height of the image; none where it cannot be read."""
+    digest: bytes
+    """Of the image's pixels; empty where it cannot be read."""
+    mode: str
+    """Pillow's name for the kind of pixels in the image file."""
+    values: Mapping[int, int] | None
+    """Pixels of each raw label value; none where there is no label that can be read."""
+
+
+class Samples(Dataset[Record]):
+    """All samples of the domains, one domain after the other."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        """List the samples."""
+        self.places = [(part, index) for part in parts for index in range(len(part.layout.names))]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.places)
+
+    def __getitem__(self, item: int) -> Record:
+        """Read an image and its label; what is wrong with one does not keep the other from being read."""
+        part, index = self.places[item]
+        problems, size, digest, mode, values = [], None, b"", "", None
+        rendered = _render(part.layout, index)
+        where = part.image_place(index)
+        try:
+            image, mode = (rendered[0], "RGB") if rendered else _read_image(part.layout, index, where)
+            size = (image.shape[1], image.shape[0])
+            digest = hashlib.blake2b(repr(size).encode() + image.tobytes(), digest_size=16).digest()
+        except InputError as error:
+            problems.append((where, str(error)))
+        if part.classes:
+            where = part.layout.where(index)
+            try:
+                label = rendered[1] if rendered else part.layout.label(index)
+                pixels = np.bincount(label.ravel())
+                values = {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
+                height, width = label.shape
+                if size not in (None, (width, height)):
+                    raise InputError(
+                        f"{where}: label is {width}x{height}, its image {image.shape[1]}x{image.shape[0]};"
+                        " give both the same size"
+                    )
+            except InputError as error:
+                problems.append((where, str(error)))
+        return Record(problems=tuple(problems), size=size, digest=digest, mode=mode, values=values)
+
+
+def _render(layout: Layout, index: int) -> tuple[UInt8Array, UInt8Array] | None:
+    """Image and label of a rendered sample, none for files. `Streets.image` would keep each one in memory."""
+    if not isinstance(layout, Streets):
+        return None
+    return streets.render(layout.style, layout.split, index, layout.size)
+
+
+def _read_image(layout: Layout, index: int, where: str) -> tuple[UInt8Array, str]:
+    """Image, and the mode of its file."""
+    if not isinstance(layout, Files):
+        return layout.image(index), "RGB"
+    data = layout.images.read(layout.image_files[index])
+    return decode_image(data, where), open_image(data, where, header_only=True).mode
+
+
+def read_all(parts: Sequence[Part], workers: int) -> Iterator[tuple[str, Record]]:
+    """Yield the role and the record of every sample, in order, with a live bar.
+
+    Args:
+        parts: the domains.
+        workers: processes that read; 0 reads in this one.
+
+    Raises:
+        InputError: a process died, which a picture too large for the memory can bring about.
+    """
+    samples = Samples(parts)
+    loader: DataLoader[Record] = DataLoader(
+        samples,
+        batch_size=None,
+        num_workers=min(workers, len(samples)),
+        worker_init_fn=leave_interrupts_to_parent if workers else None,
+    )
+    done = 0
+    try:
+        for record in track(loader, "checking"):
+            yield samples.places[done][0].role, record
+            done += 1
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        part, index = samples.places[min(done, len(samples) - 1)]
+        raise InputError(
+            f"{part.image_place(index)}: near this image, after {done} of {len(samples)},"
+            f" {str(error).splitlines()[0].rstrip('. ')}; was it short of memory? Call again with fewer --workers"
+        ) from error
