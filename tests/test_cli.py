@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from adaptseg import load_model
 from adaptseg.cli import COMMANDS, main
 
 Run = Callable[..., str]
@@ -303,3 +305,16 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         main([command, "--help"])
     assert caught.value.code in (0, None)
     assert f"adaptseg {command}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("experiment")
+def test_init_starts_from_another_runs_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = str(tmp_path / "own.yaml")
+    main(["train", experiment, f"--out={tmp_path / 'first'}"])
+    frozen = ["--optimizer.lr=1e-30", "--method.name=source_only", "--train.steps=1", "--optimizer.weight_decay=0"]
+    main(["train", experiment, "--init", str(tmp_path / "first"), f"--out={tmp_path / 'second'}", *frozen])
+    first, second = (load_model(tmp_path / run).network.state_dict() for run in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first if "running" not in name and "num" not in name)
+    with pytest.raises(SystemExit):
+        main(["train", experiment, "--init", str(tmp_path / "nothing"), f"--out={tmp_path / 'third'}"])
+    assert "nothing" in capsys.readouterr().err

@@ -16,7 +16,9 @@ from adaptseg.methods.base import build_segmenter
 from adaptseg.models.download import is_url
 from tests.data.preset_trees import build_preset_trees
 
-PAPER = [name for name in preset_names() if not name.startswith(("streets", "camvid"))]
+FAMILY = [f"gta5-cityscapes-{name}" for name in ("minent", "advent", "maxsquare", "fda", "dacs", "daformer", "mic")]
+PUBLISHED = [name for name in preset_names() if not name.startswith(("streets", "camvid"))]
+PAPER = [name for name in PUBLISHED if name not in FAMILY]
 ROWS = {
     "gta5-cityscapes": ["source", "feature", "single", "multi", "ls", "vgg16-source", "vgg16-single"],
     "synthia-cityscapes13": ["source", "feature", "single", "multi", "vgg16-single"],
@@ -39,6 +41,7 @@ def test_every_row_of_the_papers_tables_is_there() -> None:
     expected = {f"{pair}-{row}" for pair, rows in ROWS.items() for row in rows}
     expected |= {"cityscapes-oracle", "cityscapes13-oracle", "cityscapes-vgg16-oracle"}
     expected |= {f"gta5-cityscapes-{row}-released" for row in ("single", "multi", "ls")}
+    expected |= set(FAMILY)
     assert expected <= set(preset_names())
 
 
@@ -47,6 +50,8 @@ def test_dry_run(name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     """Data, labels, networks and one step of each preset, with networks of an eighth of the width."""
     run = tmp_path / "run"
     narrow = [] if "vgg16" in name else ["--model.width=8"]
+    if name in ("gta5-cityscapes-daformer", "gta5-cityscapes-mic"):
+        narrow.append("--method.lambda_fd=0")  # It needs initial weights.
     main(["train", name, "--data", str(data), "--model.weights=null", f"--out={run}", "--dry-run", *narrow])
     lines = capsys.readouterr().out.splitlines()
     found = {line.split()[0] for line in lines}
@@ -95,11 +100,20 @@ def test_published_settings(name: str) -> None:
 def test_networks_are_built_as_configured(name: str) -> None:
     narrow = [] if "vgg16" in name else ["--model.width=4"]
     config = config_of(name, *narrow)
+    if getattr(config.method, "lambda_fd", 0):
+        config = config_of(name, *narrow, "--method.lambda_fd=0")
     method = build_method(build_segmenter(config), config)
     outputs = list(method.segmenter.network.classifiers())
     assert len(outputs) == config.model.levels
     assert all(isinstance(m, nn.Module) for m in outputs)
     assert method.uses_target == (config.method.name != "source_only")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_presets_of_the_family_name_the_published_figure(name: str) -> None:
+    text = files("adaptseg").joinpath("presets", f"{name}.yaml").read_text()
+    assert re.match(r"# Published: \d\d\.\d mIoU \(.*\d{4}", text)
+    assert config_of(name).domain("evaluation").size == (1024, 512)
 
 
 def test_descriptions_are_short_and_distinct() -> None:

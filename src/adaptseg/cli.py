@@ -63,6 +63,7 @@ def train(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("experiment", metavar="PRESET-OR-YAML")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    parser.add_argument("--init", metavar="RUN", help="start from the weights of another run; is --model.weights=RUN")
     parser.add_argument("--seeds", help="train once per seed: a number of seeds, or a list such as 1,5,7")
     parser.add_argument("--dry-run", action="store_true", help="read, build, take one small step; write nothing")
     parser.add_argument("--keys", action="store_true", help="list all keys of the experiment and leave")
@@ -74,6 +75,8 @@ def train(arguments: Sequence[str]) -> None:
     from adaptseg.train import train as train_run
 
     name, content = read_experiment(options.experiment)
+    if options.init:
+        overrides.append(f"--model.weights={options.init}")
     config = build_config(content, overrides)
     if options.keys:
         experiment_parser(config.method.name).print_help()

@@ -45,7 +45,8 @@ class MIC(DAFormer):
         """Add the gradients of the masked target's cross-entropy; return the loss."""
         assert isinstance(self.options, MICConfig)
         visible = patch_mask(target, self.options.mask_ratio, self.options.mask_patch)
-        images = self.augmented(target.float()) * visible
+        # What is masked is the mean colour: 0 for the network.
+        images = torch.where(visible > 0, self.augmented(target.float()), self.segmenter.mean_color().view(1, 3, 1, 1))
         weights = confidence.view(-1, 1, 1).expand(pseudo_labels.shape)
         return {"mask": self.learn_weighted(images, pseudo_labels, weights, self.options.lambda_mask)}
 

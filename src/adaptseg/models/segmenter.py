@@ -75,6 +75,12 @@ class Segmenter(nn.Module):
         std = torch.tensor(settings.std, device=x.device).view(1, 3, 1, 1)
         return (x - mean) / std
 
+    def mean_color(self) -> Tensor:
+        """Return the RGB value (3,), 0 … 255, that preprocessing makes 0."""
+        settings = PREPROCESSING[self.preprocessing]
+        mean = torch.tensor(settings.mean, device=next(self.parameters()).device)
+        return mean.flip(0) if settings.order == "BGR" else mean
+
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Return logits (N, C, h, w) at `size` (height, width), bilinear."""
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
