@@ -111,18 +111,23 @@ def test_a_signal_during_evaluation(
 
     original = Domain.for_evaluation
 
-    def asked_to_stop(self: Domain, index: int) -> Any:
-        signal.raise_signal(signal.SIGTERM)
-        return original(self, index)
+    def asked_to_stop_at(image: int) -> Any:
+        images = iter(range(100))
 
-    for stopped_at in ("after step 3", "stopped by SIGTERM"):
-        resume = bool(saved_checkpoints(tmp_path / "run"))
+        def for_evaluation(self: Domain, index: int) -> Any:
+            if next(images) == image:
+                signal.raise_signal(signal.SIGTERM)
+            return original(self, index)
+
+        return for_evaluation
+
+    # In the evaluation of step 3; then, after its two images, in that of the end.
+    for image, stopped_at in ((0, "stopped by SIGTERM after step 3"), (2, "stopped by SIGTERM$")):
         with monkeypatch.context() as patched:
-            patched.setattr(Domain, "for_evaluation", asked_to_stop)
-            if resume:
-                patched.setattr("adaptseg.train.Training.evaluate", lambda self: 0.5)
+            patched.setattr(Domain, "for_evaluation", asked_to_stop_at(image))
             with pytest.raises(Preempted, match=stopped_at):
-                train(config, tmp_path / "run", resume=resume)
+                train(config, tmp_path / "run", resume=bool(saved_checkpoints(tmp_path / "run")))
+        assert not (tmp_path / "run" / "result.json").exists()
     train(config, tmp_path / "run", resume=True)
     results = [(tmp_path / run / "result.json").read_text() for run in ("unbroken", "run")]
     assert results[0] == results[1]

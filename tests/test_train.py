@@ -15,6 +15,8 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
 from adaptseg.train import train
 
+THROUGHPUT = ("images_per_second", "data_wait", "tflops", "memory_mb")
+
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     last = run / "checkpoints" / "last"
@@ -23,7 +25,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def metrics(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in THROUGHPUT} for line in lines]
 
 
 def interrupted(config: ExperimentConfig, run: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:

@@ -10,7 +10,6 @@ networks and optimisers. At the end metrics and scores must be equal too.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from safetensors.torch import load_file
 
 from adaptseg.checkpoint import METHOD_WEIGHTS, TRAINING_STATE, saved_checkpoints
 from tests.conftest import small_experiment
+from tests.test_train import metrics
 
 STEPS = 150
 METHODS = ("source_only", "adaptsegnet")
@@ -99,11 +99,6 @@ def differing(actual: Path, expected: Path) -> str:
     if a.keys() != b.keys():
         return f"keys {sorted(a.keys() ^ b.keys())[:3]}"
     return next((name for name in a if not torch.equal(a[name], b[name])), "")
-
-
-def metrics(run: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
 def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Random) -> Outcome:

@@ -87,6 +87,7 @@ def train(arguments: Sequence[str]) -> None:
         for line in dry_run(config, Path(config.out or Path("runs", name, f"seed-{config.seed}"))):
             print(line, flush=True)
         return
+    from adaptseg.distributed import is_main
     from adaptseg.report import print_table
 
     if options.seeds:
@@ -97,8 +98,9 @@ def train(arguments: Sequence[str]) -> None:
         out = Path(config.out or Path("runs", name, f"seed-{config.seed}"))
         train_run(config, out, resume=options.resume)
         columns = compare.SeedRuns(name, (out,), (json.loads((out / "result.json").read_text()),))
-    print_table([columns])
-    print(f"written: {out}")
+    if is_main():
+        print_table([columns])
+        print(f"written: {out}")
 
 
 def check(arguments: Sequence[str]) -> None:
@@ -124,7 +126,11 @@ def check(arguments: Sequence[str]) -> None:
     if workers < 1:
         raise InputError(f"--workers {workers}: give at least 1")
     config = build_config(read_experiment(options.experiment)[1], overrides)
-    report = check_data(config, METHODS[config.method.name][1].uses_target, workers)
+    try:
+        report = check_data(config, METHODS[config.method.name][1].uses_target, workers)
+    except KeyboardInterrupt:
+        print("adaptseg: interrupted; nothing was written", file=sys.stderr)
+        raise SystemExit(130) from None
     if options.json:
         write_text(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
     print_check(report)

@@ -190,7 +190,7 @@ class TrainConfig:
     power: float = 0.9
     """Exponent of the poly schedule lr * (1 - step / schedule_steps) ** power."""
     batch: int = 1
-    """Source images, and target images, per iteration."""
+    """Source images, and target images, per iteration; several processes share them."""
     warmup_steps: int = 0
     """Iterations over which the learning rates rise linearly to the schedule's."""
     flip: bool = False
@@ -213,6 +213,8 @@ class TrainConfig:
     """Iterations between checkpoints; the last iteration always has one."""
     keep: int = 2
     """Checkpoints kept; older ones are deleted."""
+    sync_batch_norm: bool = False
+    """Several CUDA processes: batch statistics of the whole batch, not of each process's share."""
     skip_nonfinite: int = 0
     """Iterations whose loss or gradient may be infinite or NaN: that many are left out, the next one ends the run."""
     tensorboard: bool = True

@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-import numpy as np
-from torch.utils.data import DataLoader, Dataset
-
-from adaptseg.config import ExperimentConfig
-from adaptseg.data.dataset import Domain
-from adaptseg.domains import Domains, list_domains
+from adaptseg.config import DomainConfig, ExperimentConfig, TrainConfig
+from adaptseg.data.inspection import Part, Record, open_part, read_all
+from adaptseg.data.label_spaces import CITYSCAPES_19, IGNORE_INDEX
+from adaptseg.domains import list_domains
 from adaptseg.errors import InputError
-from adaptseg.preemption import leave_interrupts_to_parent
-from adaptseg.progress import track
 
+RARE_SHARE = 0.001
+"""A class with a smaller share of the source's trained pixels is called rare."""
 
-@dataclass(frozen=True)
-class Record:
-    """What was found in one sample; small, it travels between processes."""
-
-    name: str
-    problem: str = ""
-    """Why it cannot be used; empty if it can."""
-    size: tuple[int, int] = (0, 0)
-    """Width and height."""
-    digest: bytes = b""
-    """Of the image's pixels."""
-    values: dict[int, int] = field(default_factory=dict)
-    """Pixels of each value in the label file."""
-
-
-class _Records(Dataset[Record]):
-    def __init__(self, domain: Domain) -> None:
-        self.domain = domain
-
-    def __len__(self) -> int:
-        return len(self.domain)
-
-    def __getitem__(self, index: int) -> Record:
-        layout = self.domain.layout
-        name = layout.names[index]
-        try:
-            image = layout.image(index)
-            size = (image.shape[1], image.shape[0])
-            digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
-            if not self.domain.labelled:
-                return Record(name, size=size, digest=digest)
-            raw = layout.label(index)
-            counts = np.bincount(raw.ravel())
-            values = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-            problem = ""
-            if raw.shape != image.shape[:2]:
-                problem = (
-                    f"{layout.where(index)}: label is {raw.shape[1]}x{raw.shape[0]}, its image {size[0]}x{size[1]};"
-                    " make both of one size"
-                )
-            return Record(name, problem, size, digest, values)
-        except (InputError, OSError) as error:
-            return Record(name, str(error))
+Kind = Literal["broken", "value", "class", "size", "mode", "leakage", "rare"]
 
 
 @dataclass(frozen=True)
@@ -71,22 +27,24 @@ class Finding:
     role: str
     """source, target or evaluation."""
     fatal: bool
-    """Whether training would fail of it."""
+    """Whether training would fail of it, or learn nothing of a class."""
+    kind: Kind
     text: str
-    """File or key, cause and cure."""
+    """One line: file or folder, cause and cure."""
 
 
 @dataclass(frozen=True)
 class DomainSummary:
-    """What a domain's files hold."""
+    """What a domain's files hold; of labels, those that could be read."""
 
     images: int
     sizes: dict[str, int]
     """Width x height -> images."""
+    labels: int
     class_shares: dict[str, float]
     """Share of the labelled pixels of each class to train; empty without labels."""
     class_images: dict[str, int]
-    """Images in which each class is."""
+    """Labels in which each class is."""
     ignored: float
     """Share of all pixels that no class to train has."""
 
@@ -97,6 +55,7 @@ class Report:
 
     domains: dict[str, DomainSummary]
     findings: list[Finding]
+    """Errors first."""
 
     @property
     def fails(self) -> bool:
@@ -108,118 +67,179 @@ class Report:
         return asdict(self)
 
 
+class Tally:
+    """What the samples of one domain add up to, and what is wrong with them."""
+
+    def __init__(self, part: Part, config: DomainConfig) -> None:
+        """Begin with no sample."""
+        self.part, self.config, self.root = part, config, str(config.root)
+        self.findings: list[Finding] = []
+        self.digests: list[bytes] = []
+        self.labels = 0
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        self.modes: Counter[str] = Counter()
+        self.value_pixels: Counter[int] = Counter()
+        self.value_labels: Counter[int] = Counter()
+        self.class_pixels: Counter[str] = Counter()
+        self.class_labels: Counter[str] = Counter()
+        self.example: dict[object, str] = {}
+        """A file with each size, mode and label value."""
+
+    def add(self, record: Record) -> None:
+        """Count the next sample."""
+        index, classes = len(self.digests), self.part.classes
+        self.digests.append(record.digest)
+        for file, problem in record.problems:
+            # The error on a damaged member of an archive may name the archive alone.
+            self.find(True, "broken", problem if file in problem else f"{file}: {problem}")
+        if record.size is not None:
+            self.sizes[record.size] += 1
+            self.modes[record.mode] += 1
+            for key in (record.size, record.mode):
+                self.example.setdefault(key, self.part.image_place(index))
+        if record.values is not None:
+            self.labels += 1
+            self.class_labels.update({classes[value] for value in record.values if value in classes})
+            for value, pixels in record.values.items():
+                self.value_labels[value] += 1
+                self.value_pixels[value] += pixels
+                self.class_pixels[classes.get(value, "")] += pixels
+                self.example.setdefault(value, self.part.layout.where(index))
+
+    def find(self, fatal: bool, kind: Kind, text: str) -> None:
+        """Keep a finding, in one line that every terminal can show: names of files may be any bytes."""
+        line = str(InputError(text)).encode(errors="backslashreplace").decode()
+        self.findings.append(Finding(self.part.role, fatal, kind, line))
+
+    def summary(self, classes: Sequence[str]) -> DomainSummary:
+        """Return the sums."""
+        trained, labelled = sum(self.class_pixels[name] for name in classes), bool(self.part.classes)
+        return DomainSummary(
+            images=len(self.digests),
+            sizes={f"{width}x{height}": count for (width, height), count in self.sizes.most_common()},
+            labels=self.labels,
+            class_shares={name: self.class_pixels[name] / max(1, trained) for name in classes} if labelled else {},
+            class_images={name: self.class_labels[name] for name in classes} if labelled else {},
+            ignored=1 - trained / max(1, sum(self.value_pixels.values())) if labelled else 0.0,
+        )
+
+
 def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
     """Open every image and label of an experiment.
 
     Args:
         config: the experiment.
         uses_target: whether its method reads the target.
-        workers: processes that read.
+        workers: processes that read; 0 reads in this one.
 
     Raises:
         InputError: a domain cannot be listed: a folder is missing, an image has no label; or a worker was killed.
     """
     domains = list_domains(config, uses_target)
-    findings: list[Finding] = []
-    summaries: dict[str, DomainSummary] = {}
-    digests: dict[str, dict[bytes, str]] = {}
-    for role, domain in domains.by_role().items():
-        records = _read(domain, role, workers)
-        summaries[role] = _summary(domain, records)
-        findings += [Finding(role, True, record.problem) for record in records if record.problem]
+    tallies = {
+        role: Tally(open_part(role, config.domain(role), domain), config.domain(role))
+        for role, domain in domains.by_role().items()
+    }
+    for role, record in read_all([tally.part for tally in tallies.values()], workers):
+        tallies[role].add(record)
+    classes = domains.source.label_space.classes
+    for role, tally in tallies.items():
+        _modes(tally)
+        _unknown_values(tally)
         if role != "evaluation":
-            findings += _sizes(role, domain, records, config)
-        if domain.labelled:
-            findings += _unknown_values(role, domain, records)
-            findings += _absent_classes(role, summaries[role], domains)
-        digests[role] = {record.digest: record.name for record in records if record.digest}
-    return Report(summaries, findings + list(_leaks(digests)))
+            _sizes(tally, config.train)
+            _leaks(tallies["evaluation"], tally)
+    _absent_classes(tallies["source"], classes)
+    _absent_classes(tallies["evaluation"], domains.protocol.classes)
+    if config.train.rare_class_temperature is None:
+        _rare_classes(tallies["source"], classes)
+    findings = [finding for tally in tallies.values() for finding in tally.findings]
+    findings.sort(key=lambda finding: not finding.fatal)
+    return Report({role: tally.summary(classes) for role, tally in tallies.items()}, findings)
 
 
-def _read(domain: Domain, role: str, workers: int) -> list[Record]:
-    loader: DataLoader[Record] = DataLoader(
-        _Records(domain),
-        batch_size=None,
-        num_workers=min(workers, len(domain)) if workers > 1 else 0,
-        worker_init_fn=leave_interrupts_to_parent if workers > 1 else None,
-    )
-    try:
-        return list(track(loader, f"checking {role}"))
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise InputError(f"{role}: {str(error).splitlines()[0]}; was it short of memory? Lower --workers") from error
-
-
-def _summary(domain: Domain, records: list[Record]) -> DomainSummary:
-    classes = domain.label_space.classes
-    pixels: Counter[str] = Counter()
-    images: Counter[str] = Counter()
-    for record in records:
-        by_class: Counter[str] = Counter()
-        for value, count in record.values.items():
-            by_class[domain.layout.raw_classes.get(value, "")] += count
-        pixels += by_class
-        images.update(by_class.keys())
-    labelled = sum(pixels[name] for name in classes)
-    return DomainSummary(
-        images=len(records),
-        sizes=dict(Counter(f"{r.size[0]}x{r.size[1]}" for r in records if r.digest).most_common()),
-        class_shares={name: pixels[name] / max(1, labelled) for name in classes} if domain.labelled else {},
-        class_images={name: images[name] for name in classes} if domain.labelled else {},
-        ignored=1 - labelled / max(1, sum(pixels.values())) if domain.labelled else 0.0,
-    )
-
-
-def _sizes(role: str, domain: Domain, records: list[Record], config: ExperimentConfig) -> Iterator[Finding]:
-    """What training would refuse of the sizes that the images have when they come out of the domain."""
-    sizes = {domain.size} if domain.size else {record.size for record in records if record.digest}
-    crop = config.train.crop
-    small = [size for size in sizes if crop and (size[0] < crop[0] or size[1] < crop[1])]
-    if crop and small:
-        text = f"train.crop {crop[0]}x{crop[1]} is larger than images of {role} ({small[0][0]}x{small[0][1]}); lower it"
-        yield Finding(role, True, text)
-    if not crop and len(sizes) > 1 and config.train.batch > 1:
-        text = f"{role}: images of {len(sizes)} sizes do not go into one batch; set {role}.size, or train.batch to 1"
-        yield Finding(role, True, text)
-
-
-def _unknown_values(role: str, domain: Domain, records: list[Record]) -> Iterator[Finding]:
-    known = domain.layout.raw_classes
-    pixels: Counter[int] = Counter()
-    places: defaultdict[int, list[int]] = defaultdict(list)
-    for index, record in enumerate(records):
-        for value in record.values.keys() - known.keys():
-            pixels[value] += record.values[value]
-            places[value].append(index)
-    for value in sorted(pixels):
-        where = domain.layout.where(places[value][0])
-        yield Finding(
-            role,
-            True,
-            f"{where}: label value {value} is outside the map ({pixels[value]} pixels in {len(places[value])} labels,"
-            f" this the first); add it to label_map, for example {value}: void",
-        )
-
-
-def _absent_classes(role: str, summary: DomainSummary, domains: Domains) -> Iterator[Finding]:
-    averaged = domains.protocol.classes if role == "evaluation" else tuple(summary.class_shares)
-    absent = [name for name in averaged if not summary.class_images[name]]
-    if len(absent) == len(averaged):
-        yield Finding(role, True, f"{role}: no pixel is of a class of {', '.join(averaged)}; check label_map")
-    elif absent:
-        cause = "cannot be learned" if role == "source" else "is averaged only if it is predicted"
-        yield Finding(role, False, f"{role}: {', '.join(absent)} in no label; such a class {cause}; check label_map")
-
-
-def _leaks(digests: Mapping[str, Mapping[bytes, str]]) -> Iterator[Finding]:
-    for role in ("source", "target"):
-        shared = digests.get(role, {}).keys() & digests["evaluation"].keys()
-        if shared:
-            pairs = sorted((digests["evaluation"][digest], digests[role][digest]) for digest in shared)
-            yield Finding(
-                "evaluation",
-                False,
-                f"evaluation: {len(shared)} images are also in {role} ({pairs[0][0]} is {pairs[0][1]} there): the score"
-                " is of images that training has seen; choose another split",
+def _modes(tally: Tally) -> None:
+    for mode, count in tally.modes.items():
+        if mode.startswith(("I", "F")):  # Integers of 16 or 32 bits, or floating point.
+            text = (
+                f"{tally.example[mode]}: grey values of more than 8 bits (mode {mode}; {count} images): those above 255"
+                " are read as white; convert the images to 8 bits"
             )
+            tally.find(False, "mode", text)
+
+
+def _unknown_values(tally: Tally) -> None:
+    known = set(tally.part.classes)
+    unknown = sorted(set(tally.value_pixels) - known)
+    are_train_ids = (
+        tally.config.layout != "folder"
+        and unknown == [IGNORE_INDEX]
+        and max(known & set(tally.value_pixels), default=0) < len(CITYSCAPES_19)
+    )
+    for value in unknown:
+        cure = f"add it to label_map, for example {value}: void"
+        if are_train_ids:
+            cure = "these look like train ids: give the published files, with label ids"
+        text = (
+            f"{tally.example[value]}: label value {value} is outside the map ({tally.value_pixels[value]} pixels in"
+            f" {tally.value_labels[value]} labels, this the first); {cure}"
+        )
+        tally.find(True, "value", text)
+
+
+def _sizes(tally: Tally, train: TrainConfig) -> None:
+    """Find what training would refuse of the sizes that the images have when they come out of the domain."""
+    role, fixed, crop = tally.part.role, tally.config.size, train.crop
+    for width, height in [fixed] if fixed else list(tally.sizes):
+        if crop and (crop[0] > width or crop[1] > height):
+            place = tally.root if fixed else tally.example[width, height]
+            text = f"{place}: {width}x{height} is smaller than train.crop {crop[0]}x{crop[1]}; lower it"
+            tally.find(True, "size", f"{text}, or raise {role}.size")
+    if len(tally.sizes) > 1 and train.batch > 1 and not fixed and not crop:
+        one, other = tally.sizes.most_common()[0][0], tally.sizes.most_common()[-1][0]
+        text = (
+            f"{tally.example[other]}: {other[0]}x{other[1]}, but {tally.example[one]} {one[0]}x{one[1]}: they do not go"
+            f" into one batch; set {role}.size, or train.batch to 1"
+        )
+        tally.find(True, "size", text)
+
+
+def _absent_classes(tally: Tally, classes: Sequence[str]) -> None:
+    """Find classes without a pixel: fatal in the source, and in the evaluation where it has none of them."""
+    if not tally.labels:
+        return  # Each label is an error already.
+    root, is_source = tally.root, tally.part.role == "source"
+    absent = [name for name in classes if not tally.class_labels[name]]
+    if len(absent) == len(classes):
+        tally.find(True, "class", f"{root}: no pixel is of a class of {', '.join(classes)}; correct label_map")
+        return
+    for name in absent:
+        cure = "it cannot be learnt; correct label_map, or leave the class out of label_space"
+        if not is_source:
+            cure = "wherever it is predicted its IoU is 0; add images with it, or leave it out of protocol"
+        tally.find(is_source, "class", f"{root}: class {name!r} is in none of {tally.labels} labels: {cure}")
+
+
+def _rare_classes(tally: Tally, classes: Sequence[str]) -> None:
+    total = sum(tally.class_pixels[name] for name in classes)
+    for name in classes:
+        if 0 < tally.class_pixels[name] < RARE_SHARE * total:
+            text = (
+                f"{tally.root}: class {name!r} is rare, in {tally.class_labels[name]} of {tally.labels} labels and"
+                f" under {100 * RARE_SHARE} % of the trained pixels; train.rare_class_temperature=0.01 shows its images"
+                " more often"
+            )
+            tally.find(False, "rare", text)
+
+
+def _leaks(evaluation: Tally, training: Tally) -> None:
+    """Find evaluation images that training sees: the same pixels, in whatever file."""
+    trained = {digest: index for index, digest in enumerate(training.digests) if digest}
+    for index, digest in enumerate(evaluation.digests):
+        if digest in trained:
+            file, other = evaluation.part.image_place(index), training.part.image_place(trained[digest])
+            same = os.path.realpath(file) == os.path.realpath(other)
+            text = f"this very image is also in {training.part.role}" if same else f"the same picture as {other}"
+            among = "" if same else f" in {training.part.role}"
+            cure = "its score is not that of an unseen image; choose another split or include"
+            evaluation.find(False, "leakage", f"{file}: {text}{among}: {cure}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adaptseg.data.dataset import Domain
+from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.distributed import rank, sum_over_processes, world_size
 from adaptseg.errors import InputError
 from adaptseg.models.segmenter import Segmenter
+from adaptseg.models.upsampling import upsampled_classes
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,8 @@ class Scores:
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Return int64 (C, C), rows ground truth; labels ≥ C (255) are left out. Both tensors integer, same shape."""
-    labelled = labels < classes
-    index = labels[labelled].long() * classes + predicted[labelled].long()
-    return torch.bincount(index, minlength=classes**2).view(classes, classes)
+    index = labels.int() * classes + predicted
+    return torch.bincount(index.flatten(), minlength=classes**2)[: classes**2].view(classes, classes)
 
 
 def check_protocol(protocol: LabelSpace, label_space: LabelSpace) -> None:
@@ -70,6 +72,18 @@ def check_protocol(protocol: LabelSpace, label_space: LabelSpace) -> None:
     unknown = [name for name in protocol.classes if name not in label_space.classes]
     if unknown:
         raise InputError(f"protocol {protocol.name}: the model has no class {unknown[0]!r}; choose another protocol")
+
+
+def read_ahead(domain: Domain, indices: Iterable[int]) -> Iterator[Sample]:
+    """Yield samples as `Domain.for_evaluation` gives them; while one is used, a thread reads the next."""
+    ahead: Future[Sample] | None = None
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        for index in indices:
+            ready, ahead = ahead, reader.submit(domain.for_evaluation, index)
+            if ready is not None:
+                yield ready.result()
+        if ahead is not None:
+            yield ahead.result()
 
 
 @torch.no_grad()
@@ -82,7 +96,7 @@ def evaluate(
     """Predict every image of a labelled domain at the domain's size, score at the label's own size.
 
     Logits are up-sampled to the label's size before the argmax, as the released evaluation does. The segmenter
-    is left in the mode that it was in.
+    is left in the mode that it was in. Of several processes each takes its share of the images.
 
     Raises:
         InputError: the protocol has a class that the segmenter's label space does not have.
@@ -94,13 +108,12 @@ def evaluate(
     training = segmenter.training
     segmenter.eval()
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    for index in progress(range(len(domain))):
-        sample = domain.for_evaluation(index)
+    for sample in read_ahead(domain, progress(range(rank(), len(domain), world_size()))):
         assert sample.label is not None
         images = torch.from_numpy(sample.image.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
-        logits = segmenter.network(segmenter.preprocess(images))[-1].float()
+        logits = segmenter.network(segmenter.preprocess(images))[-1]
         labels = torch.from_numpy(sample.label).to(device)
-        predicted = segmenter.upsample(logits, (labels.shape[0], labels.shape[1])).argmax(1)[0]
-        confusion += confusion_matrix(predicted, labels, classes)
+        predicted = upsampled_classes(logits, (labels.shape[0], labels.shape[1]), segmenter.align_corners)
+        confusion += confusion_matrix(predicted[0], labels, classes)
     segmenter.train(training)
-    return Scores(confusion.cpu(), segmenter.label_space, protocol)
+    return Scores(sum_over_processes(confusion).cpu(), segmenter.label_space, protocol)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from adaptseg.data.label_spaces import IGNORE_INDEX
+from adaptseg.distributed import mean_over_processes
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -22,7 +23,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
     Returns:
         A scalar; 0 where no pixel has a label.
     """
-    labelled = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    # Over all processes, so that the mean of their gradients is that of the whole batch.
+    labelled = mean_over_processes((labels != IGNORE_INDEX).sum()).clamp(min=1)
     if weights is None:
         return functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum") / labelled
     each = functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -35,10 +35,10 @@ class StopRequest:
             self._previous = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
         return self
 
-    def check(self) -> None:
-        """Raise `Preempted` where a signal has come."""
-        if self.signal is not None:
-            raise Preempted(f"stopped by {self.signal.name}")
+    def check(self, agree: Callable[[bool], bool] = bool) -> None:
+        """Raise `Preempted` where a signal has come; `agree` says whether it has to any of several processes."""
+        if agree(self.signal is not None):
+            raise Preempted(f"stopped by {self.signal.name if self.signal else 'a signal to another process'}")
 
     def checked(self, items: Iterable[T]) -> Iterator[T]:
         """Yield the items, but raise `Preempted` as soon as a signal has come."""

@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LINES = 20.0
 class Progress:
     """Shows step, losses, images per second and time left."""
 
-    def __init__(self, steps: int, start: int) -> None:
+    def __init__(self, steps: int, start: int, shown: bool = True) -> None:
         """Prepare for steps `start` to `steps`."""
         self.steps, self.start = steps, start
         console = Console(stderr=True)
@@ -29,7 +29,7 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not (shown and console.is_terminal),
         )
         self._live = console.is_terminal
         self._task = self._bar.add_task("train", total=steps, completed=start, text="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +22,9 @@ from adaptseg.models.weights import load_model
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
+
+LINES_OF_A_KIND = 10
+"""Findings of one kind and domain that the terminal shows."""
 
 
 def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> None:
@@ -49,7 +53,7 @@ def print_check(report: Report, console: Console | None = None) -> None:
         table.add_column(role, justify="right")
         table.add_column("images", justify="right")
     for name in next(iter(labelled.values())).class_shares:
-        cells = [(f"{100 * d.class_shares[name]:.2f}", str(d.class_images[name])) for d in labelled.values()]
+        cells = [(_percent(d.class_shares[name]), str(d.class_images[name])) for d in labelled.values()]
         table.add_row(name, *(cell for pair in cells for cell in pair))
     console.print(table)
     for role, domain in report.domains.items():
@@ -57,13 +61,25 @@ def print_check(report: Report, console: Console | None = None) -> None:
         more = f" and {len(domain.sizes) - 4} more sizes" if len(domain.sizes) > 4 else ""
         ignored = f"; {100 * domain.ignored:.1f} % of pixels of no class to train" if domain.class_shares else ""
         console.print(f"{role:<11} {domain.images} images: {sizes}{more}{ignored}", highlight=False, soft_wrap=True)
-    for finding in report.findings:
-        kind = "[bold red]error[/]" if finding.fatal else "[yellow]warning[/]"
-        console.print(f"{kind} ", escape(finding.text), sep="", highlight=False, soft_wrap=True)
+    for (role, fatal, kind), group in groupby(report.findings, lambda found: (found.role, found.fatal, found.kind)):
+        texts = [finding.text for finding in group]
+        left_out = len(texts) - LINES_OF_A_KIND
+        shown = texts[:LINES_OF_A_KIND]
+        if left_out > 0:
+            shown.append(f"{left_out} more of these ({kind}); --json FILE writes all")
+        level = "[bold red]error  [/]" if fatal else "[yellow]warning[/]"
+        for text in shown:
+            # The terminal breaks the line, not we: it can be searched for and copied.
+            console.print(f"{level} {role:<11}", escape(text), highlight=False, soft_wrap=True)
     errors = sum(finding.fatal for finding in report.findings)
     warnings = len(report.findings) - errors
     verdict = "training would fail" if report.fails else "training can begin"
     console.print(f"{errors} errors, {warnings} warnings: {verdict}", highlight=False)
+
+
+def _percent(share: float) -> str:
+    """A share in per cent; what is there is not shown as 0."""
+    return "–" if share == 0 else "<0.01" if share < 1e-4 else f"{100 * share:.2f}"
 
 
 def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images: int = 4) -> None:

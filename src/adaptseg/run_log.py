@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
@@ -14,14 +15,22 @@ from adaptseg.atomic import write_text
 class RunLog:
     """`metrics.jsonl` and TensorBoard events of a run."""
 
-    def __init__(self, run: Path, start: int, tensorboard: bool) -> None:
-        """Open for a run that goes on after step `start`; lines that will be written again are dropped."""
+    def __init__(self, run: Path, start: int, tensorboard: bool, writes: bool = True) -> None:
+        """Open for a run that goes on after step `start`; lines that will be written again are dropped.
+
+        With `writes` false, as in all but the first of several processes, nothing is written at all.
+        """
+        self._file: TextIO | None = None
+        self._board: TensorBoardLogger | None = None
+        if not writes:
+            return
         path = run / "metrics.jsonl"
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _is_before(line, start)]
             write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
-        self._board = TensorBoardLogger(run, name="", version="tensorboard") if tensorboard else None
+        if tensorboard:
+            self._board = TensorBoardLogger(run, name="", version="tensorboard")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one line.
@@ -29,6 +38,8 @@ class RunLog:
         Raises:
             OSError: the disk is full; the file's name is in the error.
         """
+        if self._file is None:
+            return
         try:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
@@ -39,7 +50,8 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.finalize("success")
 

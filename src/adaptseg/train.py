@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adaptseg.atomic import write_bytes, write_text
+from adaptseg.atomic import write_text
 from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
-from adaptseg.config import ExperimentConfig, TrainConfig
+from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
-from adaptseg.data.sampling import RareClassSampling, class_pixels, step_seed
+from adaptseg.data.sampling import RareClassSampling, rare_class_sampling, step_seed
+from adaptseg.distributed import (
+    any_process,
+    average_gradients,
+    barrier,
+    is_main,
+    launched_processes,
+    mean_over_processes,
+    rank,
+    share_buffers,
+    world_size,
+)
 from adaptseg.divergence import CollapseWatch, FiniteWatch
 from adaptseg.domains import Domains, open_domains
 from adaptseg.errors import InputError
@@ -36,10 +44,13 @@ from adaptseg.preemption import Preempted, StopRequest
 from adaptseg.progress import Progress
 from adaptseg.run_lock import run_lock
 from adaptseg.run_log import RunLog
+from adaptseg.throughput import Meter
 
 
 def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
     """Train an experiment into the folder `run` and evaluate the result.
+
+    Started by torchrun or `srun`, all processes train one network, and the first one writes.
 
     Args:
         config: the experiment.
@@ -57,15 +68,21 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
     method = build_method(segmenter, config).to(fabric.device)
+    if config.train.sync_batch_norm and world_size() > 1:
+        method = synchronised(method)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
-    with run_lock(run), StopRequest() as stop:
+    with run_lock(run) if is_main() else nullcontext(), StopRequest() as stop:
         if not resume:
             refuse_existing(run)  # Another process may have finished one meanwhile.
         training = Training(fabric, method, method.optimizers(), domains, config, run, stop)
-        training.iterate(load_checkpoint(run, method, training.optimizers, config) if resume else None)
-        scores = evaluate(method.segmenter, domains.evaluation, domains.protocol, stop.checked)
-        write_result(run, config, scores)
+        resumed = load_checkpoint(run, method, training.optimizers, config) if resume else None
+        barrier()
+        training.iterate(resumed)
+        scores = training.evaluate()
+        if is_main():
+            write_result(run, config, scores)
+        barrier()
     return scores
 
 
@@ -78,12 +95,33 @@ def refuse_existing(run: Path) -> None:
 def open_fabric(config: ExperimentConfig) -> Fabric:
     """Return Fabric on the configured device; raises `InputError` where there is no such device."""
     accelerator, _, index = config.train.device.partition(":")
+    processes, nodes = launched_processes()
+    if config.train.batch % (processes * nodes):
+        raise InputError(
+            f"train.batch is {config.train.batch}, to be shared by {processes * nodes} processes; make it a multiple"
+        )
     try:
-        devices: Any = [int(index)] if index else 1
-        return Fabric(accelerator=accelerator, devices=devices, precision=config.train.precision)  # type: ignore[arg-type]
+        devices: Any = [int(index)] if index else processes
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            strategy="ddp" if processes * nodes > 1 else "auto",
+            precision=config.train.precision,  # type: ignore[arg-type]
+        )
+        fabric.launch()
+        return fabric
     except Exception as error:  # Fabric raises many kinds: each means that the device is not there.
         reason = str(error).splitlines()[0]
         raise InputError(f"train.device {config.train.device!r}: {reason}; choose auto, cpu, cuda or mps") from error
+
+
+def synchronised(method: Method) -> Method:
+    """Return the method with batch statistics over all processes; raises `InputError` on a CPU, which has none."""
+    if next(method.parameters()).device.type != "cuda":
+        raise InputError("train.sync_batch_norm needs CUDA devices; leave it out")
+    converted: Method = nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
+    return converted
 
 
 class Training:
@@ -120,31 +158,31 @@ class Training:
         """
         settings = self.config.train
         start, self.saved = resumed or 0, resumed
-        write_config(self.config, self.run / "config.yaml")
-        if start < settings.steps:
-            (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
+        if is_main():
+            write_config(self.config, self.run / "config.yaml")
+            if start < settings.steps:
+                (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
         sampling = rare_class_sampling(self.domains.source, settings, self.run / "class_pixels.npy")
         source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device, sampling)
         target = None
         if self.domains.target:
             target = domain_batches(self.domains.target, "target", self.config, start, self.fabric.device)
-        log = RunLog(self.run, start, settings.tensorboard)
+        log = RunLog(self.run, start, settings.tensorboard, writes=is_main())
         self.method.train()
         step = start
         try:
-            with Progress(settings.steps, start) as progress:
-                meter = Meter(start, settings.batch * (2 if target else 1))
+            with Progress(settings.steps, start, shown=is_main()) as progress:
+                images = settings.batch * (2 if target else 1)
+                meter = Meter(start, images, settings.workers, self.fabric.device)
                 for step in range(start, settings.steps):
-                    self.stop.check()
+                    self.stop.check(any_process)
                     if settings.evaluate_every and step and step % settings.evaluate_every == 0:
                         with meter.paused():
-                            log.write(step, {"miou": self.evaluate()})
-                    try:
-                        batches = next(source), next(target) if target else None
-                    except InputError:
-                        self.stop.check()  # The same signal may have ended the loader's workers.
-                        raise
-                    losses = self.update(step, *batches)
+                            log.write(step, {"miou": self.evaluate().miou})
+                    with meter.waiting():
+                        batches = self.next_batches(source, target)
+                    with meter.first_step():
+                        losses = self.update(step, *batches)
                     done = step + 1
                     if done % settings.log_every == 0 or done == settings.steps:
                         self.log(log, progress, meter, done, losses)
@@ -156,6 +194,14 @@ class Training:
         finally:
             log.close()
 
+    def next_batches(self, source: Iterator[Batch], target: Iterator[Batch] | None) -> tuple[Batch, Batch | None]:
+        """Return a batch of each domain."""
+        try:
+            return next(source), next(target) if target else None
+        except InputError:
+            self.stop.check()  # The same signal may have ended the loader's workers.
+            raise
+
     def update(self, step: int, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Take iteration `step`; return its losses on the device, none where the iteration was left out."""
         settings = self.config.train
@@ -165,12 +211,13 @@ class Training:
             set_learning_rates(optimizer, factor)
             optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in self.method.buffers()] if settings.skip_nonfinite else []
-        torch.manual_seed(step_seed(self.config.seed, step))
+        torch.manual_seed(step_seed(self.config.seed, step, rank()))
         if self.config.method.fourier_beta and target:
             styled = with_target_style(source["image"], target["image"], self.config.method.fourier_beta)
             source = Batch(image=styled, label=source["label"], names=source["names"])
         with self.fabric.autocast():
             losses = self.method.step(source, target)
+        average_gradients(self.method.parameters())
         names = source["names"] + (target["names"] if target else [])
         self.finite.see(step + 1, losses, self.method.parameters(), names)
         if settings.skip_nonfinite and self.skipped < settings.skip_nonfinite and not self.finite.last_is_finite():
@@ -182,65 +229,30 @@ class Training:
             optimizer.step()
         return losses
 
-    def evaluate(self) -> float:
-        """Return mIoU as it is now."""
-        scores = evaluate(self.method.segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked)
-        return scores.miou
+    def evaluate(self) -> Scores:
+        """Score the segmenter as it is now; each process takes its share of the images."""
+        share_buffers(self.method)
+        return evaluate(self.method.segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked)
 
     def log(self, log: RunLog, progress: Progress, meter: Meter, done: int, losses: dict[str, Tensor]) -> None:
         """Write a line of the log: the only place, beside checkpoints, where the loop waits for the device."""
         self.finite.check()
-        values = {name: float(loss) for name, loss in losses.items()}
-        rate = meter.rate(done)
+        values = {name: float(mean_over_processes(loss)) for name, loss in losses.items()}
+        figures = meter.read(done)
         rates = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
         skipped = {"skipped": self.skipped} if self.skipped else {}
-        log.write(done, {**values, **rates, **skipped, "images_per_second": rate})
-        progress.update(done, values, rate)
-        for line in self.collapse.advice(done, values):
-            progress.say(line)
+        log.write(done, {**values, **rates, **skipped, **figures})
+        progress.update(done, values, figures["images_per_second"])
+        for line in (*self.collapse.advice(done, values), meter.advice(figures)):
+            if line and is_main():
+                progress.say(line)
 
     def save(self, done: int) -> None:
         """Write the checkpoint after `done` iterations, unless it is there; a broken network replaces none."""
         self.finite.check()
-        if done != self.saved:
+        if done != self.saved and is_main():
             save_checkpoint(self.run, done, self.method, self.optimizers, self.config)
-            self.saved = done
-
-
-class Meter:
-    """Images per second between lines of the log, without the time of evaluations."""
-
-    def __init__(self, start: int, images: int) -> None:
-        """Begin after step `start`, at `images` images per iteration."""
-        self._step, self._images, self._time = start, images, time.perf_counter()
-
-    def rate(self, done: int) -> float:
-        """Return images per second since the last call."""
-        now = time.perf_counter()
-        rate = (done - self._step) * self._images / (now - self._time)
-        self._step, self._time = done, now
-        return rate
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the time of the block out."""
-        began = time.perf_counter()
-        yield
-        self._time += time.perf_counter() - began
-
-
-def rare_class_sampling(source: Domain, settings: TrainConfig, cache: Path) -> RareClassSampling | None:
-    """Return the sampling of `train.rare_class_temperature`, none without; what is counted is kept in `cache`."""
-    if settings.rare_class_temperature is None:
-        return None
-    if cache.exists():
-        pixels = np.load(cache)
-    else:
-        pixels = class_pixels(source, settings.workers)
-        content = BytesIO()
-        np.save(content, pixels)
-        write_bytes(cache, content.getvalue())
-    return RareClassSampling(pixels, settings.rare_class_temperature)
+        self.saved = done
 
 
 def domain_batches(
@@ -253,7 +265,8 @@ def domain_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one domain from step `start`, on the device; all samples alike where `sampling` is none."""
     settings = config.train
-    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip, settings.crop, sampling)
+    share = (rank(), world_size())
+    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip, settings.crop, sampling, share)
     loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
 

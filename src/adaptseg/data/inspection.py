@@ -13,7 +13,7 @@ from adaptseg.config import DomainConfig
 from adaptseg.data import streets
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, decode_image, open_image
-from adaptseg.data.label_spaces import VOID, LabelSpace
+from adaptseg.data.label_spaces import VOID
 from adaptseg.data.layouts import Streets, open_layout
 from adaptseg.data.paired_files import Files, Layout
 from adaptseg.errors import InputError
@@ -26,7 +26,6 @@ class Part:
     """One domain of an experiment, as it is read here."""
 
     role: str
-    config: DomainConfig
     layout: Layout
     """Its labels are read whatever their values."""
     classes: Mapping[int, str]
@@ -39,14 +38,13 @@ class Part:
         return self.layout.where(index)
 
 
-def open_part(role: str, config: DomainConfig, space: LabelSpace) -> Part:
-    """Find the files of a domain as training does; raises the same `InputError` where they cannot be listed."""
-    domain = Domain(replace(config, prepared=None), space)
+def open_part(role: str, config: DomainConfig, domain: Domain) -> Part:
+    """Return the domain of that configuration with labels that may have any value."""
     layout, classes = domain.layout, domain.layout.raw_classes if domain.labelled else {}
     if classes and isinstance(layout, Files):
         # Published labels are refused at their first unknown value: here all are to be counted.
         layout = open_layout(replace(config, label_map={**dict.fromkeys(range(65536), VOID), **classes}))
-    return Part(role=role, config=config, layout=layout, classes=classes)
+    return Part(role=role, layout=layout, classes=classes)
 
 
 @dataclass(frozen=True, kw_only=True)

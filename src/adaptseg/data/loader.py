@@ -43,6 +43,7 @@ class StepDataset(Dataset[Batch]):
         flip: bool,
         crop: tuple[int, int] | None = None,
         sampling: RareClassSampling | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         """Keep what makes a batch from a step number.
 
@@ -54,9 +55,12 @@ class StepDataset(Dataset[Batch]):
             flip: mirror at random.
             crop: width and height of a random part; none: whole images.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
+            share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
         self.domain, self.role, self.seed = domain, role, seed
         self.batch, self.flip, self.crop, self.sampling = batch, flip, crop, sampling
+        each = batch // share[1]
+        self.part = slice(share[0] * each, (share[0] + 1) * each)
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step."""
@@ -64,7 +68,7 @@ class StepDataset(Dataset[Batch]):
             indices = sample_indices(self.seed, self.role, step, self.batch, len(self.domain))
         else:
             indices = self.sampling.indices(self.seed, step, self.batch)
-        samples = [self.domain[index] for index in indices]
+        samples = [self.domain[index] for index in indices[self.part]]
         if self.crop is not None:
             samples = self._cropped(samples, self.crop, step)
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
@@ -73,7 +77,7 @@ class StepDataset(Dataset[Batch]):
                 f"{self.role}: images of different sizes in one batch ({', '.join(sizes.values())});"
                 f" set {self.role}.size, or train.batch to 1"
             )
-        flips = random_generator(self.seed, self.role, "flip", step).random(len(samples)) < 0.5
+        flips = random_generator(self.seed, self.role, "flip", step).random(self.batch)[self.part] < 0.5
         images, labels = [], []
         for sample, flipped in zip(samples, flips, strict=True):
             mirror = self.flip and flipped
@@ -88,7 +92,7 @@ class StepDataset(Dataset[Batch]):
         )
 
     def _cropped(self, samples: list[Sample], crop: tuple[int, int], step: int) -> list[Sample]:
-        places = random_generator(self.seed, self.role, "crop", step).random((len(samples), 2))
+        places = random_generator(self.seed, self.role, "crop", step).random((self.batch, 2))[self.part]
         cropped = []
         for sample, (down, right) in zip(samples, places, strict=True):
             height, width = sample.image.shape[:2]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from adaptseg.atomic import write_bytes
+from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain
+from adaptseg.distributed import is_main
 from adaptseg.errors import InputError
 from adaptseg.progress import track
 
@@ -23,9 +28,12 @@ def random_generator(seed: int, *purpose: str | int) -> np.random.Generator:
     return np.random.default_rng([seed, *words])
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of torch's generators for a step: whatever is random in it is the same after resuming."""
-    return int(random_generator(seed, "step", step).integers(2**63))
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Return the seed of torch's generators for a step in one of several processes.
+
+    Whatever is random in the step is the same after resuming.
+    """
+    return int(random_generator(seed, "step", step, rank).integers(2**63))
 
 
 def sample_indices(seed: int, role: str, step: int, batch: int, count: int) -> list[int]:
@@ -85,3 +93,18 @@ def class_pixels(domain: Domain, threads: int) -> npt.NDArray[np.int64]:
     with ThreadPoolExecutor(max(1, threads)) as pool:
         counts = [pool.submit(count, index) for index in range(len(domain))]
         return np.stack([future.result() for future in track(counts, "class frequencies of the source")])
+
+
+def rare_class_sampling(source: Domain, settings: TrainConfig, kept: Path) -> RareClassSampling | None:
+    """Return the sampling of `train.rare_class_temperature`, none without; what is counted is kept in a file."""
+    if settings.rare_class_temperature is None:
+        return None
+    if kept.exists():
+        pixels = np.load(kept)
+    else:
+        pixels = class_pixels(source, settings.workers)
+        if is_main():
+            content = BytesIO()
+            np.save(content, pixels)
+            write_bytes(kept, content.getvalue())
+    return RareClassSampling(pixels, settings.rare_class_temperature)

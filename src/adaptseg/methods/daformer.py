@@ -21,6 +21,7 @@ from torch.nn import functional
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.label_spaces import THINGS
 from adaptseg.data.loader import Batch
+from adaptseg.distributed import mean_over_processes
 from adaptseg.errors import InputError
 from adaptseg.methods.base import backward_segmentation
 from adaptseg.methods.dacs import DACS, DACSConfig
@@ -82,7 +83,7 @@ class DAFormer(DACS):
             labels, self.things, (features[-1].shape[-2], features[-1].shape[-1]), self.options.things_share
         )
         distance = (features[-1].float() - initial.float()).norm(dim=1)
-        loss = (distance * where).sum() / where.sum().clamp(min=1)
+        loss = (distance * where).sum() / mean_over_processes(where.sum()).clamp(min=1)
         (self.options.lambda_fd * loss).backward(retain_graph=True)
         return backward_segmentation(logits, source, self.lambda_seg) | {"fd": loss.detach()}
 

@@ -14,7 +14,7 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
     They still normalise by the batch's own statistics.
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0

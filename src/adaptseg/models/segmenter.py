@@ -15,6 +15,7 @@ from adaptseg.data.files import MAX_PIXELS, UInt8Array, decode_image, resize_ima
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.deeplab import SegmentationNetwork
+from adaptseg.models.upsampling import upsampled_classes
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,7 @@ class Segmenter(nn.Module):
         device = next(self.parameters()).device
         images = torch.from_numpy(scaled.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
         logits = self.network(self.preprocess(images))[-1]
-        train_ids = self.upsample(logits.float(), (height, width)).argmax(1)
-        return np.asarray(train_ids[0].to(torch.uint8).cpu())
+        return np.asarray(upsampled_classes(logits, (height, width), self.align_corners)[0].cpu())
 
 
 def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:

@@ -1,0 +1,101 @@
+"""How fast a training goes, and what it waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+WAITING = 0.2
+"""Share of the time spent on waiting for data above which something is said."""
+
+
+class Meter:
+    """Images per second, share of the time that data were waited for, TFLOP/s, and memory, between lines of the log."""
+
+    def __init__(self, start: int, images: int, workers: int, device: torch.device) -> None:
+        """Begin after step `start`, at `images` images per iteration."""
+        self._step, self._images, self._workers, self._device = start, images, workers, device
+        self._began = time.perf_counter()
+        self._waited, self._flops, self._lines = 0.0, 0, 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def read(self, done: int) -> dict[str, float]:
+        """Return the figures since the last call, by name."""
+        now = time.perf_counter()
+        seconds, steps = now - self._began, done - self._step
+        figures = {
+            "images_per_second": steps * self._images / seconds,
+            "data_wait": self._waited / seconds,
+            "tflops": steps * self._flops / seconds / 1e12,
+            "memory_mb": peak_memory(self._device) / 1e6,
+        }
+        self._step, self._began, self._waited = done, now, 0.0
+        self._lines += 1
+        return figures
+
+    def advice(self, figures: dict[str, float]) -> str | None:
+        """Return what to say about figures of `read`: once, in its second interval, when the loader has settled."""
+        if self._lines != 2 or figures["data_wait"] < WAITING:
+            return None
+        return (
+            f"{100 * figures['data_wait']:.0f} % of the time goes on waiting for data; raise train.workers"
+            f" (now {self._workers}), or let `adaptseg prepare` decode and resize the images once"
+        )
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the block's time as waiting for data."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time of the block out."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
+
+    @contextmanager
+    def first_step(self) -> Iterator[None]:
+        """Count the floating-point operations of the block, taken for those of every step; later blocks run as ever."""
+        if self._flops:
+            yield
+            return
+        with _FlopCounter() as counter:
+            yield
+        self._flops = max(1, counter.flops)
+
+
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums what torch's registry says of each operation. torch's own FlopCounterMode does not go with autograd.grad."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the most bytes that were in use: on a CUDA device by torch, elsewhere by this process (0: unknown)."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024.0 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return 0.0

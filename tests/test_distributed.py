@@ -1,0 +1,123 @@
+"""Several processes on the CPU, started as a user does: torchrun, gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from adaptseg.checkpoint import saved_checkpoints
+from adaptseg.distributed import launched_processes
+from adaptseg.errors import InputError
+from adaptseg.experiment import build_config
+from adaptseg.train import train
+from tests.test_train import metrics, weights
+
+
+def torchrun(folder: Path, run: str, *options: str) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "adaptseg"]
+    return [*launcher, "train", str(folder / "own.yaml"), f"--out={folder / run}", *options]
+
+
+@pytest.fixture
+def folder(experiment: dict[str, Any], tmp_path: Path) -> Path:
+    """Without batch statistics, an image at a time cannot be told from a batch; half of one label is ignored."""
+    label = np.array(Image.open(tmp_path / "source" / "labels" / "a.png"))
+    label[:30] = 255
+    Image.fromarray(label).save(tmp_path / "source" / "labels" / "a.png")
+    experiment["model"] |= {"levels": 2}
+    experiment["method"] |= {"lambda_seg": [0.1, 1.0], "lambda_adv": [0.01, 0.05]}
+    # A frozen network learns next to nothing from random weights: it starts from one that has learned a little.
+    train(build_config(experiment, ["--train.steps=60"]), tmp_path / "first")
+    experiment["model"] |= {"batch_norm": "frozen", "weights": str(tmp_path / "first")}
+    experiment["optimizer"] = {"name": "sgd", "lr": 0.002}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(experiment))
+    return tmp_path
+
+
+def config_of(folder: Path, *overrides: str) -> Any:
+    return build_config(yaml.safe_load((folder / "own.yaml").read_text()), list(overrides))
+
+
+def test_two_processes_are_one(folder: Path) -> None:
+    train(config_of(folder), folder / "one")
+    done = subprocess.run(torchrun(folder, "two"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mIoU") == 1, "one process prints"
+    expected, actual = weights(folder / "one"), weights(folder / "two")
+    moved = weights(folder / "first")["layer4.0.conv1.weight"] - expected["layer4.0.conv1.weight"]
+    assert moved.abs().max() > 5e-5, "something was learned"
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=2e-6, msg=name)
+    for one, two in zip(metrics(folder / "one"), metrics(folder / "two"), strict=True):
+        assert one == pytest.approx(two, rel=1e-4)
+    results = [json.loads((folder / run / "result.json").read_text()) for run in ("one", "two")]
+    assert sum(map(sum, results[0]["confusion"])) == sum(map(sum, results[1]["confusion"]))
+    assert results[0]["miou"] == pytest.approx(results[1]["miou"], abs=1e-3)
+
+
+def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
+    options = ["--train.steps=2000", "--train.checkpoint_every=2000"]
+    process = subprocess.Popen(
+        torchrun(folder, "run", *options), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        log = folder / "run" / "metrics.jsonl"
+        end = time.monotonic() + 60
+        while not log.exists() or len(log.read_text().splitlines()) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGTERM)  # The launcher hands it on.
+        _, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    (checkpoint,) = saved_checkpoints(folder / "run")
+    assert f"step-{int(metrics(folder / 'run')[-1]['step']):06d}" == checkpoint.name
+    assert "its checkpoint is complete" in errors
+
+
+def test_a_batch_that_cannot_be_shared(folder: Path) -> None:
+    done = subprocess.run(torchrun(folder, "run", "--train.batch=3"), capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "train.batch is 3, to be shared by 2 processes; make it a multiple" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1)),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}, (4, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "bash"}, (1, 1)),
+    ],
+)
+def test_what_started_this_process(
+    environment: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM", "TORCHELASTIC"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launched_processes() == expected
+
+
+def test_synchronised_batch_norm_needs_cuda(folder: Path) -> None:
+    from adaptseg.methods import build_method
+    from adaptseg.methods.base import build_segmenter
+    from adaptseg.train import synchronised
+
+    config = config_of(folder)
+    with pytest.raises(InputError, match=r"train\.sync_batch_norm needs CUDA"):
+        synchronised(build_method(build_segmenter(config), config))
