@@ -57,7 +57,7 @@ def bands(rows: int, height: int, align_corners: bool) -> Iterator[tuple[int, in
         position = ((output + 0.5) * (rows / height) - 0.5).clamp(min=0)
     above = position.long().clamp(max=rows - 1)
     start = 0
-    for row, together in zip(*(x.tolist() for x in above.unique_consecutive(return_counts=True)), strict=True):
+    for row, together in zip(*(x.tolist() for x in torch.unique_consecutive(above, return_counts=True)), strict=True):
         for first in range(start, start + together, BAND):
             last = min(first + BAND, start + together)
             yield row, first, position[first:last] - row
