@@ -86,7 +86,10 @@ def test_seeds_and_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     summaries = json.loads((out / "comparison.json").read_text())
     assert [summary["name"] for summary in summaries] == ["own", "plain"]
     assert summaries[0]["mious"] == summaries[1]["mious"]  # the same seeds give the same numbers
-    assert "| mIoU |" in (out / "comparison.md").read_text()
+    table = (out / "comparison.md").read_text()
+    assert "| mIoU |" in table
+    assert "| iterations | 4 | 4 |" in table
+    assert all(0 < summary["cost"]["seconds"] < 60 and summary["cost"]["memory_mb"] > 100 for summary in summaries)
     with Image.open(out / "side-by-side.png") as picture:
         assert picture.width > 800
 

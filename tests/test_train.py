@@ -15,7 +15,7 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
 from adaptseg.train import train
 
-THROUGHPUT = ("images_per_second", "data_wait", "tflops", "memory_mb")
+THROUGHPUT = ("step_seconds", "images_per_second", "data_wait", "tflops", "memory_mb")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -28,6 +28,11 @@ class SeedRuns:
     results: tuple[dict[str, Any], ...]
     """Content of each `result.json`."""
 
+    def cost(self) -> dict[str, float]:
+        """Return seconds of training and megabytes at the peak, means over seeds, as the logs have them."""
+        costs = [training_cost(run) for run in self.runs]
+        return {key: statistics.mean(cost[key] for cost in costs) for key in costs[0]}
+
     @property
     def mious(self) -> list[float]:
         """MIoU per seed."""
@@ -48,7 +53,23 @@ class SeedRuns:
             "miou_std": statistics.stdev(self.mious) if len(self.mious) > 1 else None,
             "iou": {name: self.iou(name) for name in self.results[0]["iou"]},
             "protocol": self.results[0]["protocol"]["name"],
+            "steps": self.results[0].get("step"),
+            "cost": self.cost(),
         }
+
+
+def training_cost(run: Path) -> dict[str, float]:
+    """Return what a run took: `seconds` of training, without evaluations, and `memory_mb`; 0 without a log."""
+    seconds = memory = 0.0
+    last = 0
+    log = run / "metrics.jsonl"
+    for line in log.read_text().splitlines() if log.is_file() else []:
+        values = json.loads(line)
+        if "step_seconds" in values:
+            seconds += (values["step"] - last) * values["step_seconds"]
+            memory = max(memory, values["memory_mb"])
+            last = values["step"]
+    return {"seconds": seconds, "memory_mb": memory}
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -127,6 +148,14 @@ def table_rows(columns: Sequence[SeedRuns]) -> Iterator[tuple[str, list[str]]]:
     yield "mIoU", texts
 
 
+def cost_rows(columns: Sequence[SeedRuns]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (what it costs, one text per experiment): iterations, seconds and memory of a training."""
+    costs = [column.cost() for column in columns]
+    yield "iterations", [str(column.results[0].get("step", "–")) for column in columns]
+    yield "training, s", [f"{cost['seconds']:.0f}" for cost in costs]
+    yield "memory, MB", [f"{cost['memory_mb']:.0f}" for cost in costs]
+
+
 def write_comparison(columns: Sequence[SeedRuns], out: Path) -> None:
     """Write `comparison.json` and `comparison.md` into `out`."""
     summaries = [column.summary() for column in columns]
@@ -134,6 +163,6 @@ def write_comparison(columns: Sequence[SeedRuns], out: Path) -> None:
     lines = [
         f"| IoU, % | {' | '.join(column.name for column in columns)} |",
         f"| --- |{' ---: |' * len(columns)}",
-        *(f"| {name} | {' | '.join(texts)} |" for name, texts in table_rows(columns)),
+        *(f"| {name} | {' | '.join(texts)} |" for name, texts in (*table_rows(columns), *cost_rows(columns))),
     ]
     write_text(out / "comparison.md", "\n".join(lines) + "\n")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from adaptseg.compare import SeedRuns, table_rows
+from adaptseg.compare import SeedRuns, cost_rows, table_rows
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
@@ -40,6 +40,10 @@ def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> 
         if name == rows[-1][0]:
             table.add_section()
         table.add_row(name, *texts, style="bold" if name == rows[-1][0] else "")
+    if len(columns) > 1:
+        table.add_section()
+        for name, texts in cost_rows(columns):
+            table.add_row(name, *texts, style="dim")
     (console or Console()).print(table)
 
 

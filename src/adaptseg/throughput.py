@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ class Meter:
         self._step, self._images, self._workers, self._device = start, images, workers, device
         self._began = time.perf_counter()
         self._waited, self._flops, self._lines = 0.0, 0, 0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        reset_peak_memory(device)
 
     def read(self, done: int) -> dict[str, float]:
         """Return the figures since the last call, by name."""
         now = time.perf_counter()
         seconds, steps = now - self._began, done - self._step
         figures = {
+            "step_seconds": seconds / steps,
             "images_per_second": steps * self._images / seconds,
             "data_wait": self._waited / seconds,
             "tflops": steps * self._flops / seconds / 1e12,
@@ -88,6 +88,15 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=result)
         return result
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` begin anew, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(device: torch.device) -> float:
