@@ -33,7 +33,7 @@ from adaptseg.errors import InputError
         (ModelConfig, {"width": 3}, r"model\.width is 3"),
         (ModelConfig, {"width": 10**6}, r"model\.width is 1000000"),
         (ModelConfig, {"backbone": "vgg16"}, r"set model\.levels to 1"),
-        (OptimizerConfig, {"name": "lion"}, r"optimizer\.name is 'lion'; choose sgd or adam"),
+        (OptimizerConfig, {"name": "lion"}, r"optimizer\.name is 'lion'; choose sgd, adam or adamw"),
         (OptimizerConfig, {"lr": 0.0}, r"optimizer\.lr is 0"),
         (OptimizerConfig, {"lr": float("nan")}, r"optimizer\.lr is nan"),
         (OptimizerConfig, {"momentum": -0.1}, r"optimizer\.momentum is -0.1"),
