@@ -73,6 +73,19 @@ def test_resume_refuses_another_configuration(experiment: dict[str, Any], tmp_pa
         train(config, tmp_path / "nothing", resume=True)
 
 
+def test_a_changed_configuration_can_be_allowed(
+    experiment: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(build_config(experiment, ["--train.steps=2", "--train.schedule_steps=4"]), tmp_path / "run")
+    changed = build_config(experiment, ["--optimizer.lr=0.002", "--train.steps=4"])
+    train(changed, tmp_path / "run", resume=True, allow_changes=True)
+    assert "goes on with changes: optimizer.lr: 0.001 -> 0.002" in capsys.readouterr().err
+    rates = [line["lr/segmenter"] for line in metrics(tmp_path / "run") if "lr/segmenter" in line]
+    factors = [(1 - step / 4) ** 0.9 for step in range(4)]
+    assert rates == pytest.approx([0.001 * factors[0], 0.001 * factors[1], 0.002 * factors[2], 0.002 * factors[3]])
+    assert build_config(read_experiment(str(tmp_path / "run"))[1]) == changed
+
+
 def test_old_checkpoints_are_deleted(experiment: dict[str, Any], tmp_path: Path) -> None:
     train(build_config(experiment, ["--train.checkpoint_every=1", "--train.keep=2"]), tmp_path / "run")
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -113,8 +114,21 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in ("adaptseg", "torch", "numpy")}}
 
 
-def load_checkpoint(run: Path, method: Method, optimizers: Mapping[str, Optimizer], config: ExperimentConfig) -> int:
+def load_checkpoint(
+    run: Path,
+    method: Method,
+    optimizers: Mapping[str, Optimizer],
+    config: ExperimentConfig,
+    allow_changes: bool = False,
+) -> int:
     """Restore the newest checkpoint of a run and return the number of finished iterations.
+
+    Args:
+        run: the run folder.
+        method: takes the weights.
+        optimizers: take their state; learning rates and the like stay those of `config`.
+        config: what the run goes on with.
+        allow_changes: say what differs from the checkpoint's configuration, and go on.
 
     Raises:
         InputError: there is no checkpoint, it is broken, or its configuration differs from `config`.
@@ -124,11 +138,13 @@ def load_checkpoint(run: Path, method: Method, optimizers: Mapping[str, Optimize
         raise InputError(f"{run}: no checkpoint to resume from; train without --resume")
     step, started_with = _read_card(folder)
     differing = _differences(started_with, _comparable(json.loads(json.dumps(to_dict(config)))))
-    if differing:
+    if differing and not allow_changes:
         raise InputError(
             f"{run}: the run was started with another configuration ({'; '.join(differing)});"
-            " resume with the same, or choose another --out"
+            " resume with the same, choose another --out, or go on all the same with --allow-changes"
         )
+    if differing:
+        print(f"adaptseg: {run}: goes on with changes: {'; '.join(differing)}", file=sys.stderr)
     if step > config.train.steps:
         raise InputError(f"{folder}: is beyond train.steps {config.train.steps}; set it to at least {step}")
     load_state(method.segmenter.network, read_state_dict(folder / "segmenter.safetensors"), str(folder))
@@ -144,7 +160,10 @@ def _load_optimizers(path: Path, optimizers: Mapping[str, Optimizer]) -> None:
             damaged = archive.testzip()
         state = torch.load(path, map_location="cpu", weights_only=True)["optimizers"]
         for name, optimizer in optimizers.items():
+            settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
             optimizer.load_state_dict(state[name])
+            for group, own in zip(optimizer.param_groups, settings, strict=True):
+                group.update(own)
             moments = [
                 (p, m) for p, values in optimizer.state.items() for m in values.values() if isinstance(m, Tensor)
             ]

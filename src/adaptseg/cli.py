@@ -63,6 +63,7 @@ def train(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("experiment", metavar="PRESET-OR-YAML")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    parser.add_argument("--allow-changes", action="store_true", help="resume with a changed configuration")
     parser.add_argument("--init", metavar="RUN", help="start from the weights of another run; is --model.weights=RUN")
     parser.add_argument("--seeds", help="train once per seed: a number of seeds, or a list such as 1,5,7")
     parser.add_argument("--dry-run", action="store_true", help="read, build, take one small step; write nothing")
@@ -74,6 +75,8 @@ def train(arguments: Sequence[str]) -> None:
     from adaptseg.experiment import build_config, experiment_parser, read_experiment
     from adaptseg.train import train as train_run
 
+    if options.allow_changes and not options.resume:
+        raise InputError("--allow-changes goes with --resume; add it, or leave both out")
     name, content = read_experiment(options.experiment)
     if options.init:
         overrides.append(f"--model.weights={options.init}")
@@ -96,7 +99,7 @@ def train(arguments: Sequence[str]) -> None:
         compare.write_comparison([columns], out)
     else:
         out = Path(config.out or Path("runs", name, f"seed-{config.seed}"))
-        train_run(config, out, resume=options.resume)
+        train_run(config, out, resume=options.resume, allow_changes=options.allow_changes)
         columns = compare.SeedRuns(name, (out,), (json.loads((out / "result.json").read_text()),))
     if is_main():
         print_table([columns])

@@ -47,7 +47,7 @@ from adaptseg.run_log import RunLog
 from adaptseg.throughput import Meter
 
 
-def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
+def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_changes: bool = False) -> Scores:
     """Train an experiment into the folder `run` and evaluate the result.
 
     Started by torchrun or `srun`, all processes train one network, and the first one writes.
@@ -56,6 +56,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
         config: the experiment.
         run: the run folder; written are config.yaml, metrics.jsonl, checkpoints/ and result.json.
         resume: go on from the folder's last checkpoint.
+        allow_changes: resume although the configuration is another one.
 
     Raises:
         InputError: data or configuration are wrong, the run exists already, another process trains into it, there
@@ -76,7 +77,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False) -> Scores:
         if not resume:
             refuse_existing(run)  # Another process may have finished one meanwhile.
         training = Training(fabric, method, method.optimizers(), domains, config, run, stop)
-        resumed = load_checkpoint(run, method, training.optimizers, config) if resume else None
+        resumed = load_checkpoint(run, method, training.optimizers, config, allow_changes) if resume else None
         barrier()
         training.iterate(resumed)
         scores = training.evaluate()

@@ -125,8 +125,8 @@ class AdaptSegNet(Method):
 
             # Fool the discriminator: the gradient stops at its input, its weights take none of it.
             fooling = adversarial_loss(verdict, SOURCE_LABEL, self.options.gan)
-            (gradient,) = torch.autograd.grad(self.lambda_adv[level] * fooling, seen, retain_graph=True)
-            output_gradients.append(gradient)
+            torch.autograd.backward(self.lambda_adv[level] * fooling, inputs=[seen], retain_graph=True)
+            output_gradients.append(seen.grad)
             losses[f"adv{level + 1}"] = fooling.detach()
 
             # Train the discriminator on the target: its weights alone.
