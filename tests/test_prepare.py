@@ -25,6 +25,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.files import FolderTree
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import StepDataset
+from adaptseg.data.prepared import Prepared
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config
 from adaptseg.models.state_dicts import read_state_dict
@@ -267,3 +268,18 @@ def test_what_there_is_nothing_to_prepare_of(experiment: dict[str, Any], tmp_pat
         list(prepare(configured(experiment, tmp_path, "--prepared=null"), 0))
     lines = list(prepare(configured(experiment, tmp_path, "--method.name=source_only"), 0))
     assert not any(line.startswith("target") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"recipe": 5, "origin": []}', '{"recipe": {"size": "a\\nb"}, "origin": []}', "[" * 10**5]
+)
+def test_a_manifest_that_holds_anything_is_none(content: str, tmp_path: Path) -> None:
+    samples = Prepared(tmp_path / "now", {"size": "16x12"}, [])
+    (tmp_path / "now").mkdir()
+    (tmp_path / "now" / "manifest.json").write_text(content)
+    assert samples.state() == (
+        False,
+        f"{samples.folder} is incomplete and not used; `adaptseg prepare` goes on with it",
+    )
+    (tmp_path / "now").rename(tmp_path / "older")
+    assert samples.state() == (False, "")

@@ -32,6 +32,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.files import decode_image, decode_label
 from adaptseg.data.label_decoding import decode_class_ids, decode_synthia
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.prepared import Prepared
 from adaptseg.data.published_labels import CITYSCAPES_IDS, SYNTHIA_IDS
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, preset_names, read_experiment, write_config
@@ -163,6 +164,32 @@ def _read_folder(folder: Path, out: Path) -> None:
         layout="folder", root=str(folder), classes=["road", "car", "sky"], labelled=True, size=(24, 8)
     )
     _read_all(Domain(config, label_space(["road", "car", "sky"])))
+
+
+ORIGIN = ["folder", "/data", None, None, True]
+RECIPE = {"version": "1", "size": "16x12", "state of the files": "0" * 64}
+
+
+def _prepared_folder(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, recipe in (("now", RECIPE), ("older", RECIPE | {"size": "8x8"})):
+        samples = Prepared(root / name, recipe, ORIGIN)
+        samples.write(0, rng.integers(0, 256, (12, 16, 3), np.uint8), rng.integers(0, 3, (12, 16), np.uint8))
+        samples.finish()
+
+
+@cache
+def _prepared() -> list[Tree]:
+    return [_built(_prepared_folder)]
+
+
+def _read_prepared(folder: Path, out: Path) -> None:
+    for name in ("now", "older", "next"):
+        samples = Prepared(folder / name, RECIPE, ORIGIN)
+        usable, line = samples.state()
+        assert "\n" not in line
+        if usable:
+            samples.read(0)
 
 
 def _published(layout: str, zipped: bool, root: Path) -> None:
@@ -356,6 +383,7 @@ TARGETS = {
         Target("other pictures", partial(damaged, _other_pictures), _read_pictures),
         Target("labels", partial(damaged, _labels), _read_labels),
         Target("folder", partial(damaged, _folders), _read_folder),
+        Target("prepared", partial(damaged, _prepared), _read_prepared),
         Target("published folders", partial(damaged, partial(_published_trees, False)), _read_published),
         Target("published archives", partial(damaged, partial(_published_trees, True)), _read_published),
         Target("experiment", partial(damaged, _experiments), _read_config, KEYS),

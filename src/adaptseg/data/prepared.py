@@ -117,8 +117,10 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     """What a complete folder was made from; none for an incomplete one."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest if {"recipe", "origin"} <= manifest.keys() else None
-    except (OSError, ValueError, AttributeError):
+        words = manifest["recipe"].values()
+        sound = isinstance(manifest["origin"], list) and all(isinstance(w, str) and w.isprintable() for w in words)
+        return manifest if sound else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # JSON may hold anything.
         return None
 
 
