@@ -24,7 +24,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 PINS := torch==2.13.0 typing==3.7.4.3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test torture golden fuzz lint format lock clean
+.PHONY: help venv demo test torture golden bench fuzz lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ torture: $(STAMP) ## kill trainings 50 times, resume them, compare bit for bit; 
 
 golden: $(STAMP) ## only the tests against figures of the authors' released code
 	$(PYTEST) -m golden
+
+bench: $(STAMP) ## time the training step, evaluation and input against plain code; up to 10 minutes and 10 GB
+	OMP_NUM_THREADS=1 $(BIN)/adaptseg bench --threads 1 --json runs/bench.json
 
 fuzz: $(STAMP) ## 10000 damaged inputs through the readers; what goes wrong is kept in runs/fuzz-failures
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 10000 --seed 0

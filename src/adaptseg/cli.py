@@ -272,6 +272,47 @@ def presets(arguments: Sequence[str]) -> None:
         print(f"{name:<{width}}  {preset_description(name)}")
 
 
+def bench(arguments: Sequence[str]) -> None:
+    """Time adaptseg against the same work done plainly."""
+    from adaptseg.benchmarks.step import StepSettings
+    from adaptseg.benchmarks.table import PARTS
+    from adaptseg.benchmarks.table import bench as measure
+    from adaptseg.models.devices import choose_device, processors
+
+    default = StepSettings()
+    parser = Parser(
+        prog="adaptseg bench",
+        description="Time adaptseg against the same work done plainly, in turns: the training step at each of its"
+        " settings, evaluation after the network, and reading the input.",
+    )
+    parser.add_argument("parts", metavar="PART", nargs="*", help=f"{', '.join(PARTS)}; none: all")
+    parser.add_argument("--size", default="320x160", help="width and height of the step's images (%(default)s)")
+    parser.add_argument("--batch", type=int, default=default.batch, help="images of each domain (%(default)s)")
+    parser.add_argument("--backbone", default=default.backbone, help="a ResNet or vgg16 (%(default)s)")
+    parser.add_argument("--levels", type=int, default=default.levels, help="1 or 2 (%(default)s)")
+    parser.add_argument("--width", type=int, default=default.width, help="channels, as model.width (%(default)s)")
+    parser.add_argument("--iterations", type=int, default=default.iterations, help="timed steps (%(default)s)")
+    parser.add_argument("--threads", type=int, default=processors(), help="of the CPU (%(default)s, all)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    options = parser.parse_args(arguments)
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        raise InputError(f"PART {unknown[0]!r} is unknown; choose of {', '.join(PARTS)}")
+    width, _, height = options.size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise InputError(f"--size {options.size!r}: give width and height in pixels, such as 320x160")
+    settings = StepSettings(
+        size=(int(width), int(height)),
+        device=str(choose_device(options.device)),
+        **{key: getattr(options, key) for key in ("batch", "backbone", "levels", "width", "iterations", "threads")},
+    )
+    result = measure(options.parts or PARTS, settings, compiled=not options.no_compile)
+    if options.json:
+        write_text(options.json, json.dumps(result, indent=2) + "\n")
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "check": check,
     "train": train,
@@ -280,6 +321,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "presets": presets,
+    "bench": bench,
 }
 
 

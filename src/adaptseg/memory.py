@@ -1,4 +1,4 @@
-"""Memory that one training step frees is kept for the next, instead of being returned to the system and cleared anew."""
+"""Memory that one training step frees is kept for the next, not returned to the system and cleared anew."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ from adaptseg.errors import InputError
 from adaptseg.evaluate import Scores, evaluate
 from adaptseg.experiment import write_config
 from adaptseg.fourier import with_target_style
+from adaptseg.memory import keep_freed_memory
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.models.initial_weights import initialise
@@ -66,6 +67,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     if not resume:
         refuse_existing(run)
     fabric = open_fabric(config)
+    keep_freed_memory(fabric.device)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
     method = build_method(segmenter, config).to(fabric.device)

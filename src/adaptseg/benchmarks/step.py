@@ -6,6 +6,7 @@ Every way lives in a process of its own, so that memory and its management are i
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import signal
 import time
@@ -23,8 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adaptseg.benchmarks.plain_step import PlainStep
 from adaptseg.config import DomainConfig, ExperimentConfig, ModelConfig
+from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.loader import Batch
 from adaptseg.divergence import FiniteWatch
+from adaptseg.errors import InputError
 from adaptseg.memory import keep_freed_memory
 from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
 from adaptseg.methods.base import build_segmenter
@@ -48,12 +51,26 @@ class StepSettings:
     """As `model.levels`."""
     width: int = 64
     """As `model.width`."""
-    iterations: int = 9
+    iterations: int = 7
     """Timed steps of each way."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
     threads: int = 1
     """Of the CPU."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        if self.model().is_transformer:
+            raise InputError(f"--backbone {self.backbone}: the plain step has none; choose resnet18 … 101 or vgg16")
+        if min(self.size) < 64:
+            raise InputError(f"--size {self.size[0]}x{self.size[1]}: give at least 64 pixels a side")
+        for name in ("batch", "iterations", "threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} {getattr(self, name)}: give at least 1")
+
+    def model(self) -> ModelConfig:
+        """Return the network's configuration."""
+        return ModelConfig(backbone=self.backbone, levels=self.levels, width=self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +91,7 @@ def ways(device: torch.device, compiled: bool) -> list[Way]:
     fast: dict[str, Any] = {"keeps_memory": kept, "channels_last": True}
     found = [
         Way(name="plain", plain=True),
-        Way(name="adaptseg: one discriminator forward, fused optimisers"),
+        Way(name="adaptseg: one discriminator forward"),
         *([Way(name="… and freed memory kept", keeps_memory=True)] if kept else []),
         Way(name="… and channels-last (as `adaptseg train`)", **fast),
         Way(name="bf16", dtype=torch.bfloat16, keeps_memory=kept),
@@ -103,10 +120,11 @@ def step_speed(
         say: is told of each way that is ready.
 
     Returns:
-        For each way its `name`, `milliseconds` (median), `ratio` to the first, `images_per_second`, `peak_megabytes`
-        (network, gradients, optimisers, activations; none where the system does not tell), `teraflops` (per second),
-        `share_of_matmul`, `first_step_seconds`, `losses` of the first step and `all_milliseconds`; or its `name`
-        and `error`. Beside them the matrix product's rate on the device, TFLOP/s by type.
+        For each way its `name`, `milliseconds` (median), `ratio` to the first, `busy_milliseconds` (of the CPU for the
+        process, which others disturb less) and `busy_ratio`, `images_per_second`, `peak_megabytes` (network, gradients,
+        optimisers, activations; none where the system does not tell), `teraflops` (per second), `share_of_matmul`,
+        `compile_seconds`, `losses` of the first step, their `loss_difference`, and `all_milliseconds`; or its `name`
+        and `error`. Beside them the device's rate at matrix products, TFLOP/s by type.
     """
     torch.set_num_threads(settings.threads)
     workers: list[Worker] = []
@@ -127,9 +145,20 @@ def step_speed(
     matmul = {str(dtype).removeprefix("torch."): median(found) for dtype, found in rates.items()}
     for way, result in zip(measured, results, strict=True):
         if "error" not in result:
-            result["ratio"] = results[0]["milliseconds"] / result["milliseconds"] if "error" not in results[0] else None
             result["share_of_matmul"] = result["teraflops"] / matmul[str(way.dtype).removeprefix("torch.")]
+            result |= against(results[0], result)
     return results, matmul
+
+
+def against(plain: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the ratios of the times and the largest relative `loss_difference`; none where `plain` failed."""
+    if "error" in plain:
+        return dict.fromkeys(("ratio", "busy_ratio", "loss_difference"))
+    return {
+        "ratio": plain["milliseconds"] / result["milliseconds"],
+        "busy_ratio": plain["busy_milliseconds"] / result["busy_milliseconds"],
+        "loss_difference": max(abs(result["losses"][name] / value - 1) for name, value in plain["losses"].items()),
+    }
 
 
 class Worker:
@@ -143,7 +172,7 @@ class Worker:
         self.process = context.Process(target=_serve, args=(other_end, settings, way), daemon=True)
         self.process.start()
         other_end.close()
-        self.milliseconds: list[float] = []
+        self.turns: list[tuple[float, float]] = []
         self.figures: dict[str, Any] = {}
         self.error: str | None = None
         self.figures = self._receive() or {}
@@ -152,25 +181,27 @@ class Worker:
         """Take a timed step."""
         if self.error is None:
             self.connection.send("step")
-            milliseconds = self._receive()
-            if milliseconds is not None:
-                self.milliseconds.append(milliseconds)
+            turn = self._receive()
+            if turn is not None:
+                self.turns.append(turn)
 
     def result(self) -> dict[str, Any]:
         """Return the figures of `step_speed`, without those that compare."""
         if self.error is not None:
             return {"name": self.way.name, "error": self.error}
         self.connection.send("peak")
-        middle = median(self.milliseconds)
+        milliseconds, busy = (list(values) for values in zip(*self.turns, strict=True))
+        middle = median(milliseconds)
         return {
             "name": self.way.name,
             "milliseconds": middle,
+            "busy_milliseconds": median(busy),
             "images_per_second": 2 * self.settings.batch / middle * 1e3,
             "peak_megabytes": self._receive(),
             "teraflops": self.figures["flops"] / middle / 1e9,
-            "first_step_seconds": self.figures["first_step_seconds"],
+            "compile_seconds": self.figures["compile_seconds"],
             "losses": self.figures["losses"],
-            "all_milliseconds": self.milliseconds,
+            "all_milliseconds": milliseconds,
         }
 
     def close(self) -> None:
@@ -193,6 +224,7 @@ class Worker:
 def _serve(connection: Connection, settings: StepSettings, way: Way) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process, by hanging up.
     device = torch.device(settings.device)
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # What an earlier run compiled would hide the time.
     try:
         torch.set_num_threads(settings.threads)
         if way.keeps_memory:
@@ -207,7 +239,8 @@ def _serve(connection: Connection, settings: StepSettings, way: Way) -> None:
             method.segmenter.network.compile()
             for discriminator in method.discriminators:
                 discriminator.compile()
-        figures["first_step_seconds"] = _timed(step, device) / 1e3
+        first = _timed(step, device)[0] / 1e3
+        figures["compile_seconds"] = first if way.compiled else None
         for _ in range(WARM_UP - 1):
             step()
         gc.collect()
@@ -224,12 +257,16 @@ def _serve(connection: Connection, settings: StepSettings, way: Way) -> None:
 
 
 def prepared_step(settings: StepSettings, way: Way) -> tuple[Callable[[], Mapping[str, Any]], AdaptSegNet]:
-    """Return a function that takes one step and returns its losses, and the method whose networks it trains."""
+    """Return a function that takes one step and returns its losses, and the method whose networks it trains.
+
+    All ways have the same initial weights, images and labels (an eighth of them ignored).
+    """
     device, levels = torch.device(settings.device), settings.levels
     options = AdaptSegNetConfig(lambda_seg=(0.1, 1.0)[-levels:], lambda_adv=(0.0002, 0.001)[-levels:])
-    model = ModelConfig(backbone=settings.backbone, levels=levels, width=settings.width)
     domain = DomainConfig(layout="folder")
-    config = ExperimentConfig(label_space="cityscapes19", source=domain, target=domain, model=model, method=options)
+    config = ExperimentConfig(
+        label_space="cityscapes19", source=domain, target=domain, model=settings.model(), method=options
+    )
     method = AdaptSegNet(build_segmenter(config), config, options).to(device).train()
     layout = torch.channels_last if way.channels_last else torch.contiguous_format
     method.to(memory_format=layout)  # type: ignore[call-overload]
@@ -242,6 +279,7 @@ def prepared_step(settings: StepSettings, way: Way) -> tuple[Callable[[], Mappin
         for _ in range(2)
     )
     labels = torch.randint(0, CLASSES, (count, height, width), generator=generator).to(device)
+    labels[:, : height // 8] = IGNORE_INDEX
     if way.plain:
         network = method.segmenter.network
         discriminators = list(method.discriminators)
@@ -271,24 +309,24 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else precision)
     product = left @ right
-    milliseconds = _timed(lambda: torch.mm(left, right, out=product), device)
+    milliseconds, _ = _timed(lambda: torch.mm(left, right, out=product), device)
     torch.set_float32_matmul_precision(precision)
     return 2 * side**3 / milliseconds / 1e9
 
 
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Return the milliseconds that the device takes."""
+def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Return the milliseconds that the device takes, and for how many this process keeps the CPU busy."""
+    began, busy = time.perf_counter(), time.process_time()
     if device.type != "cuda":
-        began = time.perf_counter()
         work()
-        return (time.perf_counter() - began) * 1e3
-    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        return (time.perf_counter() - began) * 1e3, (time.process_time() - busy) * 1e3
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize(device)
     first.record()
     work()
     last.record()
     torch.cuda.synchronize(device)
-    return first.elapsed_time(last)
+    return float(first.elapsed_time(last)), (time.process_time() - busy) * 1e3
 
 
 def _peak_megabytes(device: torch.device) -> float | None:

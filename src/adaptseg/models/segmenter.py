@@ -83,8 +83,9 @@ class Segmenter(nn.Module):
         return mean.flip(0) if settings.order == "BGR" else mean
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return logits (N, C, h, w) at `size` (height, width), bilinear."""
-        return functional.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
+        """Return logits (N, C, h, w) at `size` (height, width), bilinear, float32."""
+        # float32 from here: losses need it, and a copy of what is small costs less than one of what is large.
+        return functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=self.align_corners)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of each level at the size of the RGB images (N, 3, H, W), values 0 … 255."""
