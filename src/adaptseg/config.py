@@ -203,6 +203,8 @@ class TrainConfig:
     """auto, cpu, cuda, mps, or cuda:N."""
     precision: str = "32-true"
     """32-true or bf16-mixed."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each block of the backbone, and compute the rest again in the backward pass."""
     workers: int = 0
     """Processes that load data; 0 loads in the training process."""
     log_every: int = 10

@@ -28,12 +28,18 @@ def segmenter_optimizer(network: SegmentationNetwork, config: OptimizerConfig) -
         {"params": parameters, "lr": lr, "initial_lr": lr, "repeats": repeats, "weight_decay": decay}
         for (lr, repeats, decay), parameters in groups.items()
     ]
+    fused = has_fused_update(network)
     if config.name == "adam":
-        return Adam(parameter_groups)
+        return Adam(parameter_groups, fused=fused)
     if config.name == "adamw":
-        return AdamW(parameter_groups)
+        return AdamW(parameter_groups, fused=fused)
     kind = RepeatedSGD if config.repeated_updates else SGD
-    return kind(parameter_groups, lr=config.lr, momentum=config.momentum)
+    return kind(parameter_groups, lr=config.lr, momentum=config.momentum, fused=fused)
+
+
+def has_fused_update(network: nn.Module) -> bool:
+    """Whether torch's optimisers update the network's parameters in one pass over memory, not one per operation."""
+    return all(parameter.device.type in ("cpu", "cuda") for parameter in network.parameters())
 
 
 def undecayed(name: str, parameter: nn.Parameter) -> bool:

@@ -83,6 +83,7 @@ class Way:
     channels_last: bool = False
     dtype: torch.dtype = torch.float32
     compiled: bool = False
+    recomputed: bool = False
 
 
 def ways(device: torch.device, compiled: bool) -> list[Way]:
@@ -91,11 +92,12 @@ def ways(device: torch.device, compiled: bool) -> list[Way]:
     fast: dict[str, Any] = {"keeps_memory": kept, "channels_last": True}
     found = [
         Way(name="plain", plain=True),
-        Way(name="adaptseg: one discriminator forward"),
+        Way(name="adaptseg: one discriminator forward, fused updates"),
         *([Way(name="… and freed memory kept", keeps_memory=True)] if kept else []),
         Way(name="… and channels-last (as `adaptseg train`)", **fast),
         Way(name="bf16", dtype=torch.bfloat16, keeps_memory=kept),
         Way(name="bf16, channels-last (as bf16-mixed)", dtype=torch.bfloat16, **fast),
+        Way(name="… and gradient checkpointing", dtype=torch.bfloat16, recomputed=True, **fast),
     ]
     if compiled and has_compiler(device):
         found.append(Way(name="bf16, channels-last, torch.compile", dtype=torch.bfloat16, compiled=True, **fast))
@@ -268,6 +270,8 @@ def prepared_step(settings: StepSettings, way: Way) -> tuple[Callable[[], Mappin
         label_space="cityscapes19", source=domain, target=domain, model=settings.model(), method=options
     )
     method = AdaptSegNet(build_segmenter(config), config, options).to(device).train()
+    if way.recomputed:
+        method.segmenter.network.recompute_activations()
     layout = torch.channels_last if way.channels_last else torch.contiguous_format
     method.to(memory_format=layout)  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(0)

@@ -33,6 +33,7 @@ from adaptseg.models.discriminator import (
     build_discriminators,
 )
 from adaptseg.models.segmenter import Segmenter
+from adaptseg.optimizers import has_fused_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ class AdaptSegNet(Method):
             "lr": settings.lr,
             "initial_lr": settings.lr,
         }
-        return {**super().optimizers(), "discriminators": Adam([group], lr=settings.lr, betas=settings.betas)}
+        adam = Adam([group], lr=settings.lr, betas=settings.betas, fused=has_fused_update(self.discriminators))
+        return {**super().optimizers(), "discriminators": adam}
 
     def discriminator_channels(self) -> list[int]:
         """Return the channels of each level's discriminator input."""

@@ -58,8 +58,11 @@ class Method(nn.Module):
 def build_segmenter(config: ExperimentConfig) -> Segmenter:
     """Return the segmenter of an experiment, with random weights that depend on the seed alone."""
     classes = label_space(config.label_space)
+    network = build_network(config.model, len(classes), seed=config.seed)
+    if config.train.gradient_checkpointing:
+        network.recompute_activations()
     return Segmenter(
-        build_network(config.model, len(classes), seed=config.seed),
+        network,
         classes,
         preprocessing=config.model.preprocessing,
         align_corners=config.model.align_corners,

@@ -15,11 +15,11 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
     They still normalise by the batch's own statistics.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
-    momenta = [layer.momentum for layer in layers]
+    kept = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
-        layer.momentum = 0.0
+        layer.momentum, layer.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        for layer, (momentum, count) in zip(layers, kept, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, count

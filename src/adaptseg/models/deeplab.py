@@ -7,11 +7,13 @@ Parameter names are those of the released AdaptSegNet checkpoints.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from adaptseg.config import ModelConfig
+from adaptseg.models.recomputation import forward_blocks
 from adaptseg.models.resnet import ResNetStages
 from adaptseg.models.vgg import vgg16_features
 
@@ -42,6 +44,13 @@ class AtrousSpatialPyramid(nn.Module):
 
 class SegmentationNetwork(nn.Module):
     """What every raw network offers beside its forward pass."""
+
+    recompute = False
+    """Whether the backward pass computes activations anew, see `recompute_activations`."""
+
+    def recompute_activations(self) -> None:
+        """Keep for the backward pass only what goes into each block, and compute the rest again there."""
+        self.recompute = True
 
     def classifiers(self) -> list[nn.Module]:
         """Return the classifier of each level, auxiliary first."""
@@ -106,6 +115,8 @@ class DeepLabVGG(SegmentationNetwork):
         """Build and initialise: convolutions He-normal with zero bias."""
         super().__init__()
         self.features, channels = vgg16_features(config.width)
+        pooled = [i + 1 for i, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
+        self.stages = list(pairwise([0, *pooled, len(self.features)]))
         for module in self.features:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -118,7 +129,8 @@ class DeepLabVGG(SegmentationNetwork):
 
     def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the output of fc7, in a tuple of one: (N, 1024, H / 8, W / 8)."""
-        return (self.features(x),)
+        stages = [self.features[first:last] for first, last in self.stages]
+        return (forward_blocks(stages, x, self.recompute),)
 
 
 def build_network(config: ModelConfig, classes: int, seed: int | None = None) -> SegmentationNetwork:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from adaptseg.models.recomputation import forward_blocks
+
 STAGE_BLOCKS = {
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
@@ -84,6 +86,8 @@ class ResNetStages(nn.Module):
     After construction `stage_channels` holds the channels of stages 3 and 4.
     """
 
+    recompute: bool
+
     def __init__(self, backbone: str, width: int, stride_in_first: bool) -> None:
         """Build `backbone` with `width` channels in its first stage (64 as published)."""
         super().__init__()
@@ -110,8 +114,8 @@ class ResNetStages(nn.Module):
     def stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs of stages 3 and 4 at 1/8 of the size of x (N, 3, H, W)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        stage3 = self.layer3(self.layer2(self.layer1(x)))
-        return stage3, self.layer4(stage3)
+        stage3 = forward_blocks((*self.layer1, *self.layer2, *self.layer3), x, self.recompute)
+        return stage3, forward_blocks(self.layer4, stage3, self.recompute)
 
 
 def _stage(

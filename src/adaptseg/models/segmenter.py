@@ -42,6 +42,9 @@ PREPROCESSING = {
 class Segmenter(nn.Module):
     """Images to logits at the input's size, one tensor per level, the main level last."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: SegmentationNetwork,
@@ -65,22 +68,23 @@ class Segmenter(nn.Module):
         self.preprocessing = preprocessing
         self.align_corners = align_corners
         self.input_size = input_size
+        settings = PREPROCESSING[preprocessing]
+        # Buffers, so that they are on the device already: a copy in each step would make it wait for the host.
+        self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Return the network's input for RGB images (N, 3, H, W), uint8 or float, 0 … 255."""
         settings = PREPROCESSING[self.preprocessing]
-        x = images.float()
         if settings.order == "BGR":
-            x = x.flip(1)
-        mean = torch.tensor(settings.mean, device=x.device).view(1, 3, 1, 1)
-        std = torch.tensor(settings.std, device=x.device).view(1, 3, 1, 1)
-        return (x - mean) / std
+            images = images.flip(1)  # Before the conversion: bytes are a quarter of the floats.
+        x = images - self.mean
+        return x if settings.std == (1.0, 1.0, 1.0) else x.div_(self.std)
 
     def mean_color(self) -> Tensor:
         """Return the RGB value (3,), 0 … 255, that preprocessing makes 0."""
-        settings = PREPROCESSING[self.preprocessing]
-        mean = torch.tensor(settings.mean, device=next(self.parameters()).device)
-        return mean.flip(0) if settings.order == "BGR" else mean
+        mean = self.mean.flatten()
+        return mean.flip(0) if PREPROCESSING[self.preprocessing].order == "BGR" else mean
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Return logits (N, C, h, w) at `size` (height, width), bilinear, float32."""

@@ -6,6 +6,7 @@ the extra `adaptseg[transformers]`.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,6 +45,14 @@ class TransformerNetwork(SegmentationNetwork):
         wide = config.head == "light" and config.backbone not in ("mit_b0", "mit_b1")
         head = DAFormerHead if config.head == "daformer" else LightHead
         self.head = head(channels, classes, (768 if wide else 256) * config.width // 64)
+
+    def recompute_activations(self) -> None:
+        """Keep for the backward pass only what goes into each block, as the library does it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # Version 5 renames the method, version 4 lacks the new name.
+            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
     def classifiers(self) -> list[nn.Module]:
         """Return the head: the part with the classifiers' learning rate."""
