@@ -47,7 +47,7 @@ class Meter:
             return None
         return (
             f"{100 * figures['data_wait']:.0f} % of the time goes on waiting for data; raise train.workers"
-            f" (now {self._workers}), or let `adaptseg prepare` decode and resize the images once"
+            f" (now {self._workers}), or let `adaptseg prepare` decode and resize image files once"
         )
 
     @contextmanager
