@@ -137,7 +137,7 @@ def _count_values(node: yaml.Node, counts: dict[yaml.Node, int]) -> int:
 
 def experiment_parser(method: str) -> ArgumentParser:
     """Return the parser of an experiment's keys with one method's options among them."""
-    parser = ArgumentParser(prog="adaptseg train PRESET-OR-YAML", exit_on_error=False)
+    parser = ArgumentParser(prog="adaptseg train PRESET-OR-YAML", exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(ExperimentConfig, skip={"method"})
     parser.add_class_arguments(method_options(method), "method")
     return parser

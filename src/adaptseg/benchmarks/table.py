@@ -14,16 +14,15 @@ import torch
 
 from adaptseg.benchmarks.evaluation import evaluation_speed
 from adaptseg.benchmarks.input import input_speed, write_pictures
-from adaptseg.benchmarks.step import StepSettings, step_speed, ways
-
-PARTS = ("step", "evaluation", "input")
+from adaptseg.benchmarks.settings import StepSettings
+from adaptseg.benchmarks.step import step_speed, ways
 
 
 def bench(parts: Sequence[str], settings: StepSettings, compiled: bool) -> dict[str, Any]:
     """Measure, print a table for each part, and return all figures.
 
     Args:
-        parts: of `PARTS`.
+        parts: of `settings.PARTS`.
         settings: of the step; its device and threads hold for the evaluation too.
         compiled: measure torch.compile, which takes minutes to compile, where there is a compiler.
     """
