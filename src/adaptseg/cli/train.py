@@ -47,7 +47,7 @@ def run(options: Namespace) -> None:
         options.overrides.append(f"--model.weights={options.init}")
     config = build_config(content, options.overrides)
     if options.keys:
-        experiment_parser(config.method.name).print_help()
+        experiment_parser(config.method.name, described=True).print_help()
         return
     if options.dry_run:
         from adaptseg.dry_run import dry_run
