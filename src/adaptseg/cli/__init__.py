@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Protocol
 
-from adaptseg.cli import bench, check, compare, completion, evaluate, predict, prepare, presets, train
+from adaptseg.cli import bench, check, compare, completion, doctor, evaluate, predict, prepare, presets, train
 from adaptseg.cli.parser import Parser
 from adaptseg.errors import InputError
 from adaptseg.preemption import EXIT_RESUMABLE, Preempted
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "predict": predict,
     "presets": presets,
     "bench": bench,
+    "doctor": doctor,
     "completion": completion,
 }
 
