@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 from adaptseg import load_model
-from adaptseg.cli import COMMANDS, main
+from adaptseg.cli import COMMANDS, main, overview
+from adaptseg.errors import InputError
+from tests.command_lines import accept
 
 Run = Callable[..., str]
 
@@ -121,6 +123,7 @@ def test_unknown_names(refused: Run) -> None:
     assert "--model.depth" in refused("train", "streets", "--model.depth=3")
     assert "'gan'" in refused("train", "streets", "--method.name=gan")
     assert "train.steps" in refused("train", "streets", "--train.steps=many")
+    assert "--train.step" in refused("train", "streets", "--train.step=3")  # no abbreviations
     assert "nosuch" in refused("evaluate", "nosuch")
     assert "nosuch" in refused("predict", "nosuch", "nosuch.png", "--out", "x")
 
@@ -307,7 +310,27 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
     assert caught.value.code in (0, None)
-    assert f"adaptseg {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"usage: adaptseg {command}" in text
+    examples = text.partition("\nexamples:\n")[2].splitlines()
+    assert len(examples) >= 2
+    assert all(line.startswith(f"  adaptseg {command}") for line in examples)
+    for line in examples:
+        accept(line)
+
+
+def test_examples_of_the_overview_and_wrong_ones() -> None:
+    for line in overview().examples:
+        accept(line)
+    for wrong in ("train streets --train.step=3", "train nosuch", "predict runs/mine photo.jpg", "evaluate a b"):
+        with pytest.raises((InputError, AssertionError)):
+            accept(f"adaptseg {wrong}")
+
+
+def test_parsers_need_no_torch() -> None:
+    code = "import sys; from adaptseg.cli import COMMANDS\nfor command in COMMANDS.values(): command.parser()\n"
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.usefixtures("experiment")

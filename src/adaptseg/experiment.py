@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
 from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig, to_dict
@@ -135,9 +135,10 @@ def _count_values(node: yaml.Node, counts: dict[yaml.Node, int]) -> int:
     return counts[node]
 
 
-def experiment_parser(method: str) -> ArgumentParser:
-    """Return the parser of an experiment's keys with one method's options among them."""
-    parser = ArgumentParser(prog="adaptseg train PRESET-OR-YAML", exit_on_error=False)
+def experiment_parser(method: str, described: bool = False) -> ArgumentParser:
+    """Return the parser of an experiment's keys with one method's options among them; described takes twice as long."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=described)
+    parser = ArgumentParser(prog="adaptseg train PRESET-OR-YAML", exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(ExperimentConfig, skip={"method"})
     parser.add_class_arguments(method_options(method), "method")
     return parser

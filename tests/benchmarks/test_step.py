@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from adaptseg.benchmarks.step import StepSettings, Way, Worker, has_compiler, prepared_step, step_speed, ways
+from adaptseg.benchmarks.settings import StepSettings
+from adaptseg.benchmarks.step import Way, Worker, has_compiler, prepared_step, step_speed, ways
 from adaptseg.errors import InputError
 
 TINY = StepSettings(size=(96, 64), batch=2, backbone="resnet18", width=8, iterations=2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptseg.benchmarks.step import StepSettings
+from adaptseg.benchmarks.settings import StepSettings
 from adaptseg.benchmarks.table import print_step
 from adaptseg.cli import main
 

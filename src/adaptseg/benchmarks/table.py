@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,16 +13,16 @@ import torch
 
 from adaptseg.benchmarks.evaluation import evaluation_speed
 from adaptseg.benchmarks.input import input_speed, write_pictures
-from adaptseg.benchmarks.step import StepSettings, step_speed, ways
-
-PARTS = ("step", "evaluation", "input")
+from adaptseg.benchmarks.settings import StepSettings
+from adaptseg.benchmarks.step import step_speed, ways
+from adaptseg.models.devices import processor_name
 
 
 def bench(parts: Sequence[str], settings: StepSettings, compiled: bool) -> dict[str, Any]:
     """Measure, print a table for each part, and return all figures.
 
     Args:
-        parts: of `PARTS`.
+        parts: of `settings.PARTS`.
         settings: of the step; its device and threads hold for the evaluation too.
         compiled: measure torch.compile, which takes minutes to compile, where there is a compiler.
     """
@@ -54,12 +53,9 @@ def bench(parts: Sequence[str], settings: StepSettings, compiled: bool) -> dict[
 def machine(settings: StepSettings) -> dict[str, str]:
     """Return what the figures were measured on."""
     cuda = settings.device.startswith("cuda")
-    processors = Path("/proc/cpuinfo")
-    lines = processors.read_text().splitlines() if processors.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "processor": torch.cuda.get_device_name(settings.device) if cuda else (names or [platform.machine()])[0],
+        "processor": torch.cuda.get_device_name(settings.device) if cuda else processor_name(),
         "threads": str(settings.threads),
         "torch": torch.__version__,
     }

@@ -1,0 +1,46 @@
+"""What `adaptseg bench` measures: imported without torch, for the command's help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adaptseg.config import ModelConfig
+from adaptseg.errors import InputError
+
+PARTS = ("step", "evaluation", "input")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """What is measured."""
+
+    size: tuple[int, int] = (320, 160)
+    """Width and height of the images."""
+    batch: int = 1
+    """Source images, and target images, per step."""
+    backbone: str = "resnet101"
+    """A ResNet or vgg16."""
+    levels: int = 2
+    """As `model.levels`."""
+    width: int = 64
+    """As `model.width`."""
+    iterations: int = 7
+    """Timed steps of each way."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    threads: int = 1
+    """Of the CPU."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        if self.model().is_transformer:
+            raise InputError(f"--backbone {self.backbone}: the plain step has none; choose resnet18 … 101 or vgg16")
+        if min(self.size) < 64:
+            raise InputError(f"--size {self.size[0]}x{self.size[1]}: give at least 64 pixels a side")
+        for name in ("batch", "iterations", "threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} {getattr(self, name)}: give at least 1")
+
+    def model(self) -> ModelConfig:
+        """Return the network's configuration."""
+        return ModelConfig(backbone=self.backbone, levels=self.levels, width=self.width)
