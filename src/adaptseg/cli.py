@@ -260,6 +260,17 @@ def predict(arguments: Sequence[str]) -> None:
     print(f"{count} images -> {', '.join(str(options.out / folder) for folder in folders)}")
 
 
+def export(arguments: Sequence[str]) -> None:
+    """Write a model for use elsewhere: ONNX, torch.export, safetensors, Hugging Face Hub."""
+    from adaptseg.export import add_options
+    from adaptseg.export import export as write
+
+    parser = Parser(prog="adaptseg export", description="Write a model, and compare it with PyTorch on images.")
+    add_options(parser)
+    for line in write(**vars(parser.parse_args(arguments))):
+        print(line, flush=True)
+
+
 def presets(arguments: Sequence[str]) -> None:
     """List the presets."""
     Parser(prog="adaptseg presets", description="List the experiments that ship with adaptseg.").parse_args(arguments)
@@ -320,6 +331,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
     "presets": presets,
     "bench": bench,
 }
