@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_figures_are_those_of_the_checkpoint(run: Path, tmp_path: Path) -> None:
     assert card["step"] == 2
     assert "miou" not in card
     assert "comes without figures" in (tmp_path / "hub/README.md").read_text()
+
+
+def test_a_chosen_checkpoint_has_its_own_miou(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, symlinks=True)
+    result = json.loads((copy / "result.json").read_text())
+    selection = {"criterion": "entropy", "last": {"step": 4, "miou": 0.1}, "chosen": {"step": 2, "miou": 0.4321}}
+    (copy / "result.json").write_text(json.dumps(result | {"selection": selection}))
+    main(["export", str(copy / "checkpoints/step-000002"), "--format", "hub", "--out", str(tmp_path / "hub")])
+    text = (tmp_path / "hub/README.md").read_text()
+    assert "mIoU **43.2 %** over the 3 classes" in text
+    assert "after iteration 2." in text
+    assert "| id | class | colour |\n" in text  # Scores of each class are known of the last checkpoint alone.
 
 
 def test_another_label_space_than_the_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
