@@ -37,7 +37,7 @@ from adaptseg.models.weights import load_model, save_segmenter
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ModelConfig(backbone="resnet18", width=4, levels=2)
 """Two levels, BGR: what is easily exported wrongly."""
-SPACE = LabelSpace("own3", ("road", "größer als", "sky"))
+SPACE = LabelSpace("own3", ("road", "Größe", "sky"))
 
 
 def network(config: ModelConfig, seed: int = 0) -> SegmentationNetwork:
