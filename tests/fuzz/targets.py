@@ -36,6 +36,8 @@ from adaptseg.data.prepared import Prepared
 from adaptseg.data.published_labels import CITYSCAPES_IDS, SYNTHIA_IDS
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, preset_names, read_experiment, write_config
+from adaptseg.export import write_weights
+from adaptseg.hub import export_card, write_folder
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.models.initial_weights import initialise_from
@@ -297,6 +299,29 @@ def _segmenters() -> list[Tree]:
     return [{name: files[name] for name in ("segmenter.json", "segmenter.safetensors")}]
 
 
+def _exports(folder: Path) -> None:
+    segmenter = build_segmenter(_tiny())
+    card = export_card(segmenter, {})
+    write_folder(segmenter, card, folder / "hub")
+    write_weights(segmenter, card, folder / "m.safetensors")
+
+
+@cache
+def _exported() -> list[Tree]:
+    tree = _built(_exports)
+    hub = {name.removeprefix("hub/"): data for name, data in tree.items() if name.startswith("hub/")}
+    return [
+        {name: hub[name] for name in ("config.json", "model.safetensors")},
+        {"m.safetensors": tree["m.safetensors"]},
+    ]
+
+
+def _read_exported(folder: Path, out: Path) -> None:
+    path = folder / "m.safetensors"
+    segmenter = load_model(path if path.exists() else folder)
+    segmenter.predict(np.zeros((16, 24, 3), np.uint8))
+
+
 def _read_segmenter(folder: Path, out: Path) -> None:
     segmenter = load_model(folder)
     segmenter.predict(np.zeros((16, 24, 3), np.uint8))
@@ -390,6 +415,7 @@ TARGETS = {
         Target("experiment keys", _structured, _read_config, KEYS),
         Target("command line", _command_line, _read_command_line, KEYS),
         Target("segmenter", partial(damaged, _segmenters), _read_segmenter),
+        Target("exported", partial(damaged, _exported), _read_exported),
         Target("resume", partial(damaged, _checkpoints), _resume),
         Target("released weights", partial(damaged, _foreign), _load_released),
         Target("initial weights", partial(damaged, _backbones), _initialise),

@@ -45,6 +45,9 @@ class AtrousSpatialPyramid(nn.Module):
 class SegmentationNetwork(nn.Module):
     """What every raw network offers beside its forward pass."""
 
+    config: ModelConfig
+    """What `build_network` built it from."""
+
     recompute = False
     """Whether the backward pass computes activations anew, see `recompute_activations`."""
 
@@ -141,5 +144,8 @@ def build_network(config: ModelConfig, classes: int, seed: int | None = None) ->
         if config.is_transformer:
             from adaptseg.models.transformer import TransformerNetwork  # An extra, slow to import.
 
-            return TransformerNetwork(config, classes)
-        return DeepLabVGG(config, classes) if config.backbone == "vgg16" else DeepLabResNet(config, classes)
+            network: SegmentationNetwork = TransformerNetwork(config, classes)
+        else:
+            network = DeepLabVGG(config, classes) if config.backbone == "vgg16" else DeepLabResNet(config, classes)
+    network.config = config
+    return network

@@ -112,7 +112,7 @@ class Segmenter(nn.Module):
         height, width = array.shape[:2]
         scaled = array
         if self.input_size is not None:
-            size = (max(8, round(width * self.input_size[1] / height)), self.input_size[1])
+            size = (scaled_width(height, width, self.input_size[1]), self.input_size[1])
             if size[0] * size[1] > MAX_PIXELS:
                 raise InputError(f"an image of {width}x{height} has {size[0]}x{size[1]} pixels when scaled; cut it")
             scaled = resize_image(array, size)
@@ -120,6 +120,39 @@ class Segmenter(nn.Module):
         images = torch.from_numpy(scaled.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
         logits = self.network(self.preprocess(images))[-1]
         return np.asarray(upsampled_classes(logits, (height, width), self.align_corners)[0].cpu())
+
+    def save_pretrained(self, folder: str | Path, license: str | None = None) -> None:
+        """Write model.safetensors, config.json and a model card; `from_pretrained` and `load_model` read the folder.
+
+        Args:
+            folder: made where it is not there.
+            license: of the weights, as the Hugging Face Hub names it, such as apache-2.0.
+
+        Raises:
+            InputError: the library `huggingface_hub` is not installed.
+        """
+        from adaptseg.hub import export_card, write_folder
+
+        write_folder(self, export_card(self, {"license": license} if license else {}), Path(folder))
+
+    @staticmethod
+    def from_pretrained(folder_or_repo_id: str | Path, revision: str | None = None) -> Segmenter:
+        """Return a segmenter in eval mode from a folder or a repository of the hub; see `hub.load_pretrained`."""
+        from adaptseg.hub import load_pretrained
+
+        return load_pretrained(folder_or_repo_id, revision)
+
+    def push_to_hub(self, repo_id: str, license: str | None = None, private: bool = False) -> str:
+        """Write to a repository of the hub, as `save_pretrained` does to a folder, and return its address."""
+        from adaptseg.hub import export_card, push_to_hub
+
+        return push_to_hub(self, repo_id, export_card(self, {"license": license} if license else {}), private)
+
+
+def scaled_width(height: int, width: int, rows: int) -> int:
+    """Return the width of an image at a height of `rows`, rounded, at least 8; the sides may be an exported graph's."""
+    # Integers alone: graphs have no other sizes, and round theirs towards zero.
+    return torch.sym_max(8, (2 * width * rows + height) // (2 * height))  # type: ignore[no-any-return,no-untyped-call]
 
 
 def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:

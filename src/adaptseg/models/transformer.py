@@ -65,7 +65,8 @@ class TransformerNetwork(SegmentationNetwork):
         the image is scaled up to whole patches.
         """
         if self.patch:
-            height, width = (-(-side // self.patch) * self.patch for side in x.shape[-2:])
+            # Not -(-side // patch): ONNX rounds the quotient of integers towards zero.
+            height, width = ((side + self.patch - 1) // self.patch * self.patch for side in x.shape[-2:])
             x = functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
         hidden = self.backbone(x, output_hidden_states=True).hidden_states
         if not self.patch:

@@ -1,4 +1,4 @@
-"""Segmenters from files: our own checkpoints and the released AdaptSegNet weights. No pickled code is run."""
+"""Segmenters from files: our own checkpoints and exports, and the released AdaptSegNet weights. No pickles are run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from adaptseg.config import DomainConfig, ModelConfig
 from adaptseg.data.label_spaces import LabelSpace
@@ -22,13 +23,16 @@ from adaptseg.models.state_dicts import load_state, read_state_dict, shape_of
 
 SEGMENTER_WEIGHTS = "segmenter.safetensors"
 SEGMENTER_CARD = "segmenter.json"
+HUB_WEIGHTS = "model.safetensors"
+HUB_CARD = "config.json"
+"""What the Hugging Face Hub calls them."""
+EXPORTED = "adaptseg"
+"""Key of exported cards that holds the version; in the metadata of a single exported file, key of the card."""
 
 
-def save_segmenter(folder: Path, segmenter: Segmenter, model: ModelConfig) -> None:
-    """Write weights and everything that using them needs into an existing folder."""
-    state = {name: value.detach().cpu().contiguous() for name, value in segmenter.network.state_dict().items()}
-    save_file(state, folder / SEGMENTER_WEIGHTS)
-    card = {
+def segmenter_card(segmenter: Segmenter, model: ModelConfig) -> dict[str, Any]:
+    """Return everything beside the weights that building and using a segmenter needs, ready for JSON."""
+    return {
         "model": asdict(model),
         "label_space": segmenter.label_space.name,
         "classes": list(segmenter.label_space.classes),
@@ -36,16 +40,28 @@ def save_segmenter(folder: Path, segmenter: Segmenter, model: ModelConfig) -> No
         "align_corners": segmenter.align_corners,
         "input_size": segmenter.input_size,
     }
-    (folder / SEGMENTER_CARD).write_text(json.dumps(card, indent=2) + "\n")
+
+
+def save_weights(path: Path, segmenter: Segmenter, metadata: dict[str, str] | None = None) -> None:
+    """Write the raw network's weights as safetensors."""
+    state = {name: value.detach().cpu().contiguous() for name, value in segmenter.network.state_dict().items()}
+    path.write_bytes(save(state, metadata))  # Not save_file, which lets nobody else read the file.
+
+
+def save_segmenter(folder: Path, segmenter: Segmenter, model: ModelConfig) -> None:
+    """Write weights and everything that using them needs into an existing folder."""
+    save_weights(folder / SEGMENTER_WEIGHTS, segmenter)
+    (folder / SEGMENTER_CARD).write_text(json.dumps(segmenter_card(segmenter, model), indent=2) + "\n")
 
 
 def load_model(path: str | Path) -> Segmenter:
     """Return a segmenter in eval mode.
 
     Args:
-        path: a run folder, a checkpoint of ours, or a released AdaptSegNet `.pth` (single-level, multi-level or
-            VGG, 19 or other numbers of classes, keys with or without `Scale.` or `module.`), as file or as
-            http(s) URL, to which `#sha256=HEX` may be added.
+        path: a run folder, a checkpoint of ours, what `adaptseg export` wrote as safetensors or as a folder for the
+            hub, or a released AdaptSegNet `.pth` (single-level, multi-level or VGG, 19 or other numbers of classes,
+            keys with or without `Scale.` or `module.`), as file or as http(s) URL, to which `#sha256=HEX` may be
+            added.
 
     Raises:
         InputError: nothing is there, the file is broken or holds code, or its keys fit no network.
@@ -55,30 +71,63 @@ def load_model(path: str | Path) -> Segmenter:
     path = Path(path)
     folder = find_checkpoint(path)
     if folder is not None:
-        return _load_ours(folder)
+        return _load_folder(folder)
     if os.path.isdir(path):  # Path.is_dir raises where a name is too long.
         raise InputError(f"{path}: no checkpoint in it; give a run folder with checkpoints/last, or a checkpoint")
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file or folder; give a run folder, a checkpoint, or a released .pth")
+    card = card_in(path)
+    if card is not None:
+        return _build(card, f"{path}: metadata", path)
     return released_segmenter(read_state_dict(path), str(path))
 
 
 def find_checkpoint(path: Path) -> Path | None:
-    """Return the folder of our checkpoint that a run folder, a checkpoint or its weights file means, if any."""
-    if path.name == SEGMENTER_WEIGHTS:
+    """Return the folder of ours that a run folder, a checkpoint, a folder for the hub or its weights mean, if any."""
+    if path.name in (SEGMENTER_WEIGHTS, HUB_WEIGHTS):
         path = path.parent
     candidates = (path / "checkpoints" / "last", path)
-    return next((folder for folder in candidates if os.path.isfile(folder / SEGMENTER_CARD)), None)
+    found = (folder for folder in candidates if os.path.isfile(folder / SEGMENTER_CARD) or is_hub_folder(folder))
+    return next(found, None)
 
 
-def _load_ours(folder: Path) -> Segmenter:
-    weights = folder / SEGMENTER_WEIGHTS
-    model, settings = _read_card(folder / SEGMENTER_CARD)
+def is_hub_folder(folder: Path) -> bool:
+    """Tell whether a folder's `config.json` is one of our exports: many other programs call theirs so."""
+    try:
+        return EXPORTED in json.loads((folder / HUB_CARD).read_text(encoding="utf-8"))
+    except Exception:  # JSON may hold anything anywhere.
+        return False
+
+
+def card_in(path: Path) -> str | None:
+    """Return the card, as JSON, in the metadata of a safetensors file that was exported; none of any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            card: str | None = (file.metadata() or {}).get(EXPORTED)
+            return card
+    except (OSError, SafetensorError):  # Reading the weights says what is wrong.
+        return None
+
+
+def _load_folder(folder: Path) -> Segmenter:
+    names = (SEGMENTER_CARD, SEGMENTER_WEIGHTS)
+    card, weights = (folder / name for name in (names if (folder / names[0]).is_file() else (HUB_CARD, HUB_WEIGHTS)))
+    try:
+        return _build(card.read_text(encoding="utf-8"), str(card), weights)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{card}: broken ({error}); take an older checkpoint") from error
+
+
+def _build(card: str, where: str, weights: Path) -> Segmenter:
+    """Return the segmenter of a card, which `where` names, with the weights of a file."""
+    model, settings = _read_card(card, where)
     state = read_state_dict(weights)
     stem = state.get("features.0.weight" if model.backbone == "vgg16" else "conv1.weight")
     if stem is not None and stem.shape[:1] != (model.width,):  # Before memory is taken for a network of that width.
         raise InputError(
-            f"{weights}: its first convolution is {shape_of(stem)}, but {SEGMENTER_CARD} has width {model.width};"
+            f"{weights}: its first convolution is {shape_of(stem)}, but {where} has width {model.width};"
             " take an older checkpoint"
         )
     segmenter = Segmenter(build_network(model, len(settings["label_space"]), seed=0), **settings)
@@ -86,10 +135,10 @@ def _load_ours(folder: Path) -> Segmenter:
     return segmenter.eval()
 
 
-def _read_card(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
+def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the network's configuration and the segmenter's other arguments."""
     try:
-        card = json.loads(path.read_text())
+        card = json.loads(text)
         model, classes, size = ModelConfig(**card["model"]), card["classes"], card["input_size"]
         if size is not None:
             width, height = map(index, size)
@@ -108,4 +157,4 @@ def _read_card(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
             "input_size": DomainConfig(size=size).size,
         }
     except Exception as error:  # JSON may hold anything anywhere.
-        raise InputError(f"{path}: broken ({error}); take an older checkpoint") from error
+        raise InputError(f"{where}: broken ({error}); take an older checkpoint") from error
