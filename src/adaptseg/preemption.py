@@ -45,6 +45,7 @@ class StopRequest:
         for item in items:
             self.check()
             yield item
+        self.check()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
