@@ -235,29 +235,45 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """Write train ids, colours and overlays of images."""
-    parser = Parser(prog="adaptseg predict", description="Predict images, or all images in folders.")
+    """Write train ids, colours and overlays of images and videos."""
+    parser = Parser(
+        prog="adaptseg predict",
+        description="Predict images and videos: files, all in folders, or quoted patterns such as 'photos/**/*.jpg'.",
+    )
     parser.add_argument("model", metavar="RUN-OR-CHECKPOINT", help="run folder, checkpoint, released .pth, or its URL")
-    parser.add_argument("images", metavar="IMAGE-OR-FOLDER", nargs="+")
+    parser.add_argument("inputs", metavar="IMAGE-OR-VIDEO-OR-FOLDER", nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="folder for the predictions")
     parser.add_argument(
         "--format",
-        choices=("pictures", "cityscapes"),
+        choices=("pictures", "frames", "cityscapes"),
         default="pictures",
-        help="pictures: labels/ (train ids), colors/ and overlays/; cityscapes: label ids for the benchmark server",
+        help="pictures: labels/ (train ids), colors/ and overlays/, of videos overlays/; frames: the same, of each"
+        " video frame too; cityscapes: label ids for the benchmark server",
     )
+    parser.add_argument("--maps", metavar="NAMES", default="", help="also confidence/, entropy/: confidence,entropy")
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    parser.add_argument("--scales", metavar="LIST", default="1", help="average over sizes, such as 0.75,1,1.25")
+    parser.add_argument("--tiles", metavar="WxH", help="large images: see them at their own resolution, tile by tile")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images of equal size in one forward pass")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     options = parser.parse_args(arguments)
 
+    from adaptseg.inference import Views
+    from adaptseg.inputs import find_inputs
     from adaptseg.models.devices import choose_device
     from adaptseg.models.weights import load_model
-    from adaptseg.predict import FORMATS, find_images
+    from adaptseg.predict import Settings, predict_cityscapes, predict_files
 
-    images = find_images(options.images)
+    views = Views.parse(options.flip, options.scales, options.tiles)
+    maps = tuple(options.maps.split(",")) if options.maps else ()
+    settings = Settings(views, maps, options.batch, frames=options.format == "frames")
+    inputs = find_inputs(options.inputs)
     segmenter = load_model(options.model).to(choose_device(options.device))
-    count = FORMATS[options.format](segmenter, images, options.out)
-    folders = ("labels", "colors", "overlays") if options.format == "pictures" else ("",)
-    print(f"{count} images -> {', '.join(str(options.out / folder) for folder in folders)}")
+    write = predict_cityscapes if options.format == "cityscapes" else predict_files
+    write(segmenter, inputs, options.out, settings)
+    kinds = ("labels", "colors", "overlays", *maps) if options.format != "cityscapes" else ("", *maps)
+    folders = [str(options.out / kind) for kind in kinds if (options.out / kind).is_dir()]
+    print(f"{len(inputs)} file{'s' if len(inputs) > 1 else ''} -> {', '.join(folders)}")
 
 
 def presets(arguments: Sequence[str]) -> None:

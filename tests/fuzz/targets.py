@@ -36,12 +36,13 @@ from adaptseg.data.prepared import Prepared
 from adaptseg.data.published_labels import CITYSCAPES_IDS, SYNTHIA_IDS
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, preset_names, read_experiment, write_config
+from adaptseg.inputs import find_inputs
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.models.initial_weights import initialise_from
 from adaptseg.models.state_dicts import read_state_dict
 from adaptseg.models.weights import load_model
-from adaptseg.predict import find_images, predict_files
+from adaptseg.predict import predict_files
 from tests.data.published_trees import TREES, build_tree, pack
 from tests.fuzz import strategies
 from tests.fuzz.campaign import Target
@@ -370,7 +371,7 @@ def _initialise(folder: Path, out: Path) -> None:
 def _predict(folder: Path, out: Path) -> None:
     segmenter = build_segmenter(_tiny()).eval()
     segmenter.input_size = (24, 16)
-    predict_files(segmenter, find_images([str(folder)]), out)
+    predict_files(segmenter, find_inputs([str(folder)]), out)
 
 
 KEYS = rf"\b({'|'.join(sorted({name for path in strategies.PATHS for name in path}))})\b|label space|--\S*"
