@@ -18,7 +18,8 @@ from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
 from adaptseg import inference
-from adaptseg.data.files import UInt8Array, decode_image
+from adaptseg.data.dataset import Domain
+from adaptseg.data.files import UInt8Array, decode_image, resize_image
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.inference import MAPS, WHOLE, Prediction, Views
@@ -28,6 +29,7 @@ from adaptseg.progress import counted
 from adaptseg.video import VideoReader, VideoWriter, is_video
 
 OVERLAY_OPACITY = 0.55
+STRIP_HEIGHT = 180
 MAX_SIDE = 65_500
 """Pixels that JPEG has room for."""
 CITYSCAPES_SIZE = (1024, 512)
@@ -72,6 +74,23 @@ def overlay(image: UInt8Array, colors: UInt8Array) -> UInt8Array:
     """Blend an image (H, W, 3) with class colours (H, W, 3)."""
     blended = cv2.addWeighted(image, 1 - OVERLAY_OPACITY, colors, OVERLAY_OPACITY, 0)
     return blended.astype(np.uint8, copy=False)
+
+
+def prediction_strip(segmenter: Segmenter, domain: Domain, images: int = 4) -> UInt8Array:
+    """Return evenly spaced images of a domain side by side, their overlays below: (2 * STRIP_HEIGHT, W, 3).
+
+    Labels are not read into it. The segmenter is left in the mode that it was in.
+    """
+    training = segmenter.training
+    segmenter.eval()
+    columns = []
+    for index in np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int):
+        image = domain[int(index)].image
+        width = max(1, round(image.shape[1] * STRIP_HEIGHT / image.shape[0]))
+        pair = (image, overlay(image, segmenter.label_space.palette[segmenter.predict(image)]))
+        columns.append(np.vstack([resize_image(picture, (width, STRIP_HEIGHT)) for picture in pair]))
+    segmenter.train(training)
+    return np.hstack(columns)
 
 
 def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings = DEFAULT) -> None:

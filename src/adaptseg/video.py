@@ -60,6 +60,8 @@ class VideoReader:
             if not container.streams.video:
                 raise InputError(f"{path}: no pictures in it; give a video with frames")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise InputError(f"{path}: its codec is unknown here; convert the video to H.264")
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > MAX_PIXELS:
                 raise InputError(f"{path}: {width}x{height} pixels, more than {MAX_PIXELS}; scale the video down")

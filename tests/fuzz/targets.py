@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import torch
@@ -104,6 +105,23 @@ def _other_pictures() -> list[Tree]:
         *({"a.tif": _saved(color.convert(mode), "TIFF")} for mode in ("I", "F", "LAB", "1")),
         *({"a.png": _saved(color, form)} for form in ("GIF", "ICO", "TGA", "SGI", "PCX", "EPS", "PDF")),
     ]
+
+
+@cache
+def _videos() -> list[Tree]:
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (32, 48, 3), np.uint8) for _ in range(4)]
+    coded = (("libx264", ".mp4"), ("libx264", ".mkv"), ("mpeg4", ".avi"), ("libvpx", ".webm"), ("mpeg4", ".mov"))
+    return [_built(partial(_write_video, codec=codec, name=f"a{suffix}", frames=frames)) for codec, suffix in coded]
+
+
+def _write_video(folder: Path, codec: str, name: str, frames: Sequence[Any]) -> None:
+    with av.open(str(folder / name), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def _read_pictures(folder: Path, out: Path) -> None:
@@ -395,5 +413,6 @@ TARGETS = {
         Target("released weights", partial(damaged, _foreign), _load_released),
         Target("initial weights", partial(damaged, _backbones), _initialise),
         Target("predict", partial(damaged, _pictures), _predict),
+        Target("predict videos", partial(damaged, _videos), _predict),
     )
 }
