@@ -37,6 +37,15 @@ def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
     assert names(folder / "photo[1].png") == ["photo[1]"]
 
 
+def test_a_moving_photograph(tmp_path: Path) -> None:
+    folder = write_images(tmp_path, ["a.jpg"])
+    (folder / "a.mov").touch()
+    assert names(folder) == ["a", "a"]
+    (folder / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"would both be written as a\.mp4"):
+        names(folder)
+
+
 def test_nothing_found(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "in", NAMES)
     (folder / "notes.txt").touch()

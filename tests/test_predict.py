@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +12,17 @@ import torch
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
+from adaptseg import inference
 from adaptseg.cli import main
 from adaptseg.config import ModelConfig
+from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import LabelSpace, label_space
 from adaptseg.errors import InputError
 from adaptseg.inputs import find_inputs
 from adaptseg.models.deeplab import build_network
 from adaptseg.models.devices import choose_device
 from adaptseg.models.segmenter import Segmenter
-from adaptseg.models.weights import save_segmenter
+from adaptseg.models.weights import load_model, save_segmenter
 from adaptseg.predict import cityscapes_ids, cityscapes_name, predict_cityscapes, predict_files
 from tests.data.published_trees import make_image
 
@@ -101,7 +105,10 @@ def test_other_classes_are_refused_before_anything_is_predicted(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["photo.png", "ulm_1_2_leftImg8bit.png", "a_b_000001_000019.png", "000001_000019.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["photo.png", "ulm_000001_000019.mp4", "ulm_1_2_leftImg8bit.png", "a_b_000001_000019.png", "000001_000019.png"],
+)
 def test_names_that_the_server_would_not_find(name: str) -> None:
     with pytest.raises(InputError, match="wants names such as"):
         cityscapes_name(Path(name))
@@ -171,6 +178,48 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["predict", str(model), str(folder), "--out", str(tmp_path / "c"), "--device", "cuda:77"])
     assert caught.value.code == 2
     assert "device 'cuda:77'" in capsys.readouterr().err
+
+
+def test_views_maps_and_batches_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    save_segmenter(model, segmenter(), TINY)
+    folder = write_images(tmp_path / "in", [f"bonn_00000{n}_000019.png" for n in range(5)])
+    Image.fromarray(make_image((64, 96), 9)).save(folder / "bonn_000002_000019.png")  # Of another size than the others.
+    batches: list[int] = []
+    predict = inference.predict
+
+    def recorded(model: Segmenter, images: Sequence[UInt8Array], *rest: Any) -> list[inference.Prediction]:
+        batches.append(len(images))
+        return predict(model, images, *rest)
+
+    monkeypatch.setattr(inference, "predict", recorded)
+    options = ["--flip", "--scales", "0.5,1", "--tiles", "40x48", "--maps", "entropy,confidence", "--batch", "2"]
+    main(["predict", str(model), f"{folder}/*.png", "--out", str(tmp_path / "a"), *options])
+    assert batches == [2, 1, 2]
+    assert f"5 files -> {tmp_path}/a/labels" in capsys.readouterr().out
+    loaded = load_model(model)
+    for path in folder.iterdir():
+        p = loaded.probabilities(path, flip=True, scales=(0.5, 1), tiles=(40, 48))
+        labels, sure = (np.array(Image.open(tmp_path / f"a/{kind}/{path.name}")) for kind in ("labels", "confidence"))
+        assert (labels == p.argmax(0)).mean() > 0.999
+        np.testing.assert_allclose(sure, 255 * p.max(0), atol=0.6)
+    main(["predict", str(model), str(folder), "--out", str(tmp_path / "b"), "--format", "cityscapes", *options])
+    assert files(tmp_path / "b")[0] == "bonn_000000_000019_pred_labelIds.png"
+    # The server looks in all folders for PNGs that begin with city, sequence and frame.
+    assert len(list((tmp_path / "b").rglob("bonn_*"))) == 5
+    assert (tmp_path / "b/entropy/entropy_bonn_000000_000019_pred_labelIds.png").is_file()
+    for wrong, message in (
+        (["--maps", "depth"], "map 'depth' is unknown; choose of confidence, entropy"),
+        (["--batch", "0"], "batch is 0"),
+        (["--scales", "2,x"], "scales '2,x'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["predict", str(model), str(folder), "--out", str(tmp_path / "c"), *wrong])
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("name", ["tpu", "cpu:3", "cuda:x"])

@@ -48,6 +48,8 @@ def encode(
         stream.width, stream.height = images[0].shape[1] if images else 64, images[0].shape[0] if images else 48
         stream.pix_fmt = "yuv420p"
         if rotation:
+            if not hasattr(stream, "set_display_rotation"):
+                pytest.skip("this PyAV reads rotations, but writes none")
             stream.set_display_rotation(rotation)
         container.start_encoding()
         for n, image in enumerate(images):

@@ -34,7 +34,8 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
             found += _matches(text)
         else:
             raise InputError(f"{path}: no such file or folder; check the path")
-    refuse_repeated(str(name) for _, name in found)
+    # A telephone's moving photograph is IMG_1.jpg beside IMG_1.mov.
+    refuse_repeated(f"{name}.mp4" if is_video(path.name) else str(name) for path, name in found)
     return found
 
 
