@@ -30,8 +30,9 @@ from adaptseg.data.label_spaces import LabelSpace, label_space
 from adaptseg.data.streets import render
 from adaptseg.errors import InputError
 from adaptseg.export_resize import resize_bytes
+from adaptseg.inference import scaled_width
 from adaptseg.models.deeplab import SegmentationNetwork, build_network
-from adaptseg.models.segmenter import Segmenter, scaled_width
+from adaptseg.models.segmenter import Segmenter
 from adaptseg.models.weights import load_model, save_segmenter
 
 ROOT = Path(__file__).resolve().parent.parent

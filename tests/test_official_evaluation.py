@@ -21,9 +21,10 @@ from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
 from adaptseg.evaluate import evaluate
 from adaptseg.experiment import published_evaluation, run_folder
+from adaptseg.inputs import find_inputs
 from adaptseg.models.deeplab import SegmentationNetwork, build_network
 from adaptseg.models.segmenter import PREPROCESSING, Segmenter
-from adaptseg.predict import find_images, predict_cityscapes
+from adaptseg.predict import predict_cityscapes
 from tests.data.published_trees import build_tree
 from tests.models.test_weights import golden_state
 
@@ -67,7 +68,7 @@ def test_equals_the_official_evaluation(tmp_path: Path, input_size: tuple[int, i
         DomainConfig(layout="cityscapes", root=str(root), split=["val"], size=input_size, labelled=True), space
     )
     scores = evaluate(segmenter, domain)
-    predict_cityscapes(segmenter, find_images([str(root / "leftImg8bit/val")]), tmp_path / "out")
+    predict_cityscapes(segmenter, find_inputs([str(root / "leftImg8bit/val")]), tmp_path / "out")
     by_class, mean = official_scores(root / "gtFine/val", tmp_path / "out")
     assert len(np.unique(scores.confusion.nonzero()[:, 1])) > 8, "too few classes predicted to show anything"
     for name, value in scores.iou.items():
@@ -89,7 +90,7 @@ def test_class_that_does_not_occur_is_left_out_of_both_means(tmp_path: Path) -> 
     segmenter = Segmenter(network, space, input_size=SIZE)
     domain = Domain(DomainConfig(layout="cityscapes", root=str(root), split=["val"], labelled=True), space)
     scores = evaluate(segmenter, domain)
-    predict_cityscapes(segmenter, find_images([str(root / "leftImg8bit/val")]), tmp_path / "out")
+    predict_cityscapes(segmenter, find_inputs([str(root / "leftImg8bit/val")]), tmp_path / "out")
     by_class, mean = official_scores(root / "gtFine/val", tmp_path / "out")
     assert [name for name, value in scores.iou.items() if value is None] == [
         name for name in space.classes if math.isnan(by_class[name])

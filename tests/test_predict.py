@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +12,18 @@ import torch
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
+from adaptseg import inference
 from adaptseg.cli import main
 from adaptseg.config import ModelConfig
+from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import LabelSpace, label_space
 from adaptseg.errors import InputError
+from adaptseg.inputs import find_inputs
 from adaptseg.models.deeplab import build_network
 from adaptseg.models.devices import choose_device
 from adaptseg.models.segmenter import Segmenter
-from adaptseg.models.weights import save_segmenter
-from adaptseg.predict import cityscapes_ids, cityscapes_name, find_images, predict_cityscapes, predict_files
+from adaptseg.models.weights import load_model, save_segmenter
+from adaptseg.predict import cityscapes_ids, cityscapes_name, predict_cityscapes, predict_files
 from tests.data.published_trees import make_image
 
 TINY = ModelConfig(backbone="resnet18", width=4, levels=1)
@@ -42,9 +47,9 @@ def files(folder: Path) -> list[str]:
 
 
 def test_pictures(tmp_path: Path) -> None:
-    images = find_images([str(write_images(tmp_path / "in", ["a.png", "deep/b.jpg"]))])
+    images = find_inputs([str(write_images(tmp_path / "in", ["a.png", "deep/b.jpg"]))])
     model = segmenter()
-    assert predict_files(model, images, tmp_path / "out") == 2
+    predict_files(model, images, tmp_path / "out")
     assert files(tmp_path / "out") == [
         f"{kind}/{name}.{'jpg' if kind == 'overlays' else 'png'}"
         for kind in ("colors", "labels", "overlays")
@@ -58,9 +63,9 @@ def test_pictures(tmp_path: Path) -> None:
 
 def test_cityscapes_label_ids(tmp_path: Path) -> None:
     names = ["val/ulm/ulm_000001_000019_leftImg8bit.png", "val/bonn/bonn_000002_000019_leftImg8bit.png"]
-    images = find_images([str(write_images(tmp_path / "in", names))])
+    images = find_inputs([str(write_images(tmp_path / "in", names))])
     model = segmenter()
-    assert predict_cityscapes(model, images, tmp_path / "out") == 2
+    predict_cityscapes(model, images, tmp_path / "out")
     assert files(tmp_path / "out") == [
         "bonn_000002_000019_pred_labelIds.png",
         "ulm_000001_000019_pred_labelIds.png",
@@ -76,7 +81,7 @@ def test_cityscapes_label_ids(tmp_path: Path) -> None:
 def test_cityscapes_images_are_seen_as_published_by_a_model_without_a_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = find_images([str(write_images(tmp_path / "in", ["ulm_000001_000019.png"]))])
+    images = find_inputs([str(write_images(tmp_path / "in", ["ulm_000001_000019.png"]))])
     model, seen = segmenter(size=None), []
     monkeypatch.setattr("adaptseg.predict.CITYSCAPES_SIZE", (72, 48))
     model.network.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[-2:])))
@@ -94,13 +99,16 @@ def test_cityscapes_ids_of_each_protocol(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["hot dog", "license plate", "bridge"])
 def test_other_classes_are_refused_before_anything_is_predicted(tmp_path: Path, name: str) -> None:
-    images = find_images([str(write_images(tmp_path / "in", ["ulm_000001_000019.png"]))])
+    images = find_inputs([str(write_images(tmp_path / "in", ["ulm_000001_000019.png"]))])
     with pytest.raises(InputError, match=f"class '{name}', which Cityscapes does not evaluate"):
         predict_cityscapes(segmenter(LabelSpace("own", ("road", name))), images, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["photo.png", "ulm_1_2_leftImg8bit.png", "a_b_000001_000019.png", "000001_000019.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["photo.png", "ulm_000001_000019.mp4", "ulm_1_2_leftImg8bit.png", "a_b_000001_000019.png", "000001_000019.png"],
+)
 def test_names_that_the_server_would_not_find(name: str) -> None:
     with pytest.raises(InputError, match="wants names such as"):
         cityscapes_name(Path(name))
@@ -113,7 +121,7 @@ def test_labels_are_no_images() -> None:
 
 def test_two_results_for_one_image_are_refused(tmp_path: Path) -> None:
     names = ["a/ulm_000001_000019_beta_0.01.png", "b/ulm_000001_000019_beta_0.02.png"]
-    images = find_images([str(write_images(tmp_path / "in", names))])
+    images = find_inputs([str(write_images(tmp_path / "in", names))])
     with pytest.raises(InputError, match="ulm_000001_000019_pred_labelIds"):
         predict_cityscapes(segmenter(), images, tmp_path / "out")
 
@@ -123,7 +131,7 @@ def test_broken_image_is_named_and_the_others_are_predicted(tmp_path: Path) -> N
     content = (folder / "b.png").read_bytes()
     (folder / "b.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"in/b\.png: not a readable image.*the other 2 images are in") as caught:
-        predict_files(segmenter(), find_images([str(folder)]), tmp_path / "out")
+        predict_files(segmenter(), find_inputs([str(folder)]), tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert [name for name in files(tmp_path / "out") if name.startswith("labels")] == ["labels/a.png", "labels/c.png"]
 
@@ -133,17 +141,17 @@ def test_strips_are_named_and_the_others_are_predicted(tmp_path: Path, size: tup
     folder = write_images(tmp_path / "in", ["a.png", "c.png"])
     Image.new("RGB", size).save(folder / "b.png")
     with pytest.raises(InputError, match=rf"in/b\.png: .*{size[0]}x{size[1]}.*the other 2 images are in"):
-        predict_files(segmenter(size=(64, 2048)), find_images([str(folder)]), tmp_path / "out")
+        predict_files(segmenter(size=(64, 2048)), find_inputs([str(folder)]), tmp_path / "out")
     assert len(files(tmp_path / "out")) == 6
 
 
 def test_an_input_that_no_file_can_be() -> None:
     with pytest.raises(InputError, match="no such file or folder"):
-        find_images(["x" * 5000])
+        find_inputs(["x" * 5000])
 
 
 def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = find_images([str(write_images(tmp_path / "in", ["a.png"]))])
+    images = find_inputs([str(write_images(tmp_path / "in", ["a.png"]))])
     save = Image.Image.save
 
     def failing(self: Image.Image, path: Path) -> None:
@@ -170,6 +178,48 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["predict", str(model), str(folder), "--out", str(tmp_path / "c"), "--device", "cuda:77"])
     assert caught.value.code == 2
     assert "device 'cuda:77'" in capsys.readouterr().err
+
+
+def test_views_maps_and_batches_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    save_segmenter(model, segmenter(), TINY)
+    folder = write_images(tmp_path / "in", [f"bonn_00000{n}_000019.png" for n in range(5)])
+    Image.fromarray(make_image((64, 96), 9)).save(folder / "bonn_000002_000019.png")  # Of another size than the others.
+    batches: list[int] = []
+    predict = inference.predict
+
+    def recorded(model: Segmenter, images: Sequence[UInt8Array], *rest: Any) -> list[inference.Prediction]:
+        batches.append(len(images))
+        return predict(model, images, *rest)
+
+    monkeypatch.setattr(inference, "predict", recorded)
+    options = ["--flip", "--scales", "0.5,1", "--tiles", "40x48", "--maps", "entropy,confidence", "--batch", "2"]
+    main(["predict", str(model), f"{folder}/*.png", "--out", str(tmp_path / "a"), *options])
+    assert batches == [2, 1, 2]
+    assert f"5 files -> {tmp_path}/a/labels" in capsys.readouterr().out
+    loaded = load_model(model)
+    for path in folder.iterdir():
+        p = loaded.probabilities(path, flip=True, scales=(0.5, 1), tiles=(40, 48))
+        labels, sure = (np.array(Image.open(tmp_path / f"a/{kind}/{path.name}")) for kind in ("labels", "confidence"))
+        assert (labels == p.argmax(0)).mean() > 0.999
+        np.testing.assert_allclose(sure, 255 * p.max(0), atol=0.6)
+    main(["predict", str(model), str(folder), "--out", str(tmp_path / "b"), "--format", "cityscapes", *options])
+    assert files(tmp_path / "b")[0] == "bonn_000000_000019_pred_labelIds.png"
+    # The server looks in all folders for PNGs that begin with city, sequence and frame.
+    assert len(list((tmp_path / "b").rglob("bonn_*"))) == 5
+    assert (tmp_path / "b/entropy/entropy_bonn_000000_000019_pred_labelIds.png").is_file()
+    for wrong, message in (
+        (["--maps", "depth"], "map 'depth' is unknown; choose of confidence, entropy"),
+        (["--batch", "0"], "batch is 0"),
+        (["--scales", "2,x"], "scales '2,x'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["predict", str(model), str(folder), "--out", str(tmp_path / "c"), *wrong])
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("name", ["tpu", "cpu:3", "cuda:x"])

@@ -45,6 +45,7 @@ def _is_below_root(text: str) -> bool:
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
+LOGGERS = ("wandb", "mlflow")
 BACKBONES = (*RESNETS, "vgg16", *(f"mit_b{size}" for size in range(6)), *VITS)
 
 
@@ -221,6 +222,8 @@ class TrainConfig:
     """Iterations whose loss or gradient may be infinite or NaN: that many are left out, the next one ends the run."""
     tensorboard: bool = True
     """Write TensorBoard event files into the run folder."""
+    loggers: list[str] = field(default_factory=list)
+    """Experiment trackers that get figures and pictures too: wandb, mlflow (extras of these names)."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no training."""
@@ -236,6 +239,8 @@ class TrainConfig:
             self.schedule_steps is None or self.schedule_steps >= self.steps,
             f"train.schedule_steps is {self.schedule_steps}, less than train.steps {self.steps}; make it at least that",
         )
+        for name in self.loggers:
+            _require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
         _require_size("train.crop", self.crop)
         _require(
             self.rare_class_temperature is None or self.rare_class_temperature > 0,

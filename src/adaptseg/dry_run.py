@@ -16,6 +16,7 @@ from adaptseg.errors import InputError
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.models.initial_weights import initialise
+from adaptseg.trackers import require_trackers
 from adaptseg.train import open_fabric
 
 LABELS_READ = 8
@@ -31,6 +32,7 @@ def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
     Raises:
         InputError: whatever would stop the training, now or at its end.
     """
+    require_trackers(config.train.loggers)
     fabric = open_fabric(config)
     method = build_method(initialise(build_segmenter(config), config.model), config).to(fabric.device)
     domains = open_domains(config, method.uses_target)

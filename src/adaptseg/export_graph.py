@@ -23,7 +23,8 @@ from torch.export import Dim, ExportedProgram
 
 from adaptseg.data.files import UInt8Array
 from adaptseg.export_resize import resize_bytes
-from adaptseg.models.segmenter import Segmenter, scaled_width
+from adaptseg.inference import scaled_width
+from adaptseg.models.segmenter import Segmenter
 
 OPSET = 18
 """The one that PyTorch's translation is written for, so nothing is converted; ONNX Runtime has it since 1.14 (2023)."""

@@ -78,6 +78,16 @@ def track(items: Counted[T_co], text: str) -> Iterator[T_co]:
 
 
 @contextmanager
+def counted(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Give a function that counts further items on a live bar; nothing is shown where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
 def bytes_progress(text: str, done: int, total: int | None) -> Iterator[Callable[[int], None]]:
     """Give a function that counts further bytes of a transfer on a live bar; elsewhere one line says `text`."""
     console = Console(stderr=True)

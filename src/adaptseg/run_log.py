@@ -1,36 +1,42 @@
-"""What a run writes while it trains: `metrics.jsonl`, TensorBoard events, and advice on stderr."""
+"""What a run writes while it trains: `metrics.jsonl`, and what trackers such as TensorBoard show."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-
 from adaptseg.atomic import write_text
+from adaptseg.config import ExperimentConfig
+from adaptseg.data.files import UInt8Array
+from adaptseg.trackers import TensorBoard, Tracker, open_trackers
 
 
 class RunLog:
-    """`metrics.jsonl` and TensorBoard events of a run."""
+    """`metrics.jsonl`, TensorBoard events and the trackers of a run."""
 
-    def __init__(self, run: Path, start: int, tensorboard: bool, writes: bool = True) -> None:
+    def __init__(self, run: Path, start: int, config: ExperimentConfig, writes: bool = True) -> None:
         """Open for a run that goes on after step `start`; lines that will be written again are dropped.
 
         With `writes` false, as in all but the first of several processes, nothing is written at all.
+
+        Raises:
+            InputError: a tracker of `train.loggers` does not begin.
         """
         self._file: TextIO | None = None
-        self._board: TensorBoardLogger | None = None
+        self._trackers: list[TensorBoard | Tracker] = []
         if not writes:
             return
+        self._trackers += open_trackers(run, config, resumed=start > 0)
         path = run / "metrics.jsonl"
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _is_before(line, start)]
             write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
-        if tensorboard:
-            self._board = TensorBoardLogger(run, name="", version="tensorboard")
+        if config.train.tensorboard:
+            self._trackers.append(TensorBoard(run))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one line.
@@ -43,17 +49,33 @@ class RunLog:
         try:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
-            if self._board is not None:
-                self._board.log_metrics(dict(values), step)
+            self._track(lambda tracker: tracker.log_metrics(dict(values), step))
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._file.name) from error
 
+    def picture(self, step: int, make: Callable[[], UInt8Array]) -> None:
+        """Show a picture (H, W, 3) of the target; it is made only where something shows it."""
+        if self._trackers:
+            picture = make()
+            self._track(lambda tracker: tracker.log_picture("target", picture, step))
+
+    def _track(self, call: Callable[[TensorBoard | Tracker], None]) -> None:
+        """Call each tracker; a service that fails is left out from now on, and the training goes on."""
+        for tracker in list(self._trackers):
+            try:
+                call(tracker)
+            except Exception as error:
+                if isinstance(tracker, TensorBoard):  # A file: a full disk stops the training.
+                    raise
+                self._trackers.remove(tracker)
+                print(f"adaptseg: {tracker.name} gets no more figures: {error}", file=sys.stderr)
+
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close; trackers are told whether an exception is on its way."""
         if self._file is not None:
             self._file.close()
-        if self._board is not None:
-            self._board.finalize("success")
+        status = "success" if sys.exc_info()[0] is None else "failed"
+        self._track(lambda tracker: tracker.finalize(status))
 
 
 def _is_before(line: str, start: int) -> bool:

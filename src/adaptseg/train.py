@@ -17,6 +17,7 @@ from adaptseg.atomic import write_text
 from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
+from adaptseg.data.files import UInt8Array
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
 from adaptseg.data.sampling import RareClassSampling, rare_class_sampling, step_seed
 from adaptseg.distributed import (
@@ -41,6 +42,7 @@ from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.models.initial_weights import initialise
 from adaptseg.optimizers import poly_factor, set_learning_rates
+from adaptseg.predict import prediction_strip
 from adaptseg.preemption import Preempted, StopRequest
 from adaptseg.progress import Progress
 from adaptseg.run_lock import run_lock
@@ -170,7 +172,7 @@ class Training:
         target = None
         if self.domains.target:
             target = domain_batches(self.domains.target, "target", self.config, start, self.fabric.device)
-        log = RunLog(self.run, start, settings.tensorboard, writes=is_main())
+        log = RunLog(self.run, start, self.config, writes=is_main())
         self.method.train()
         step = start
         try:
@@ -182,6 +184,7 @@ class Training:
                     if settings.evaluate_every and step and step % settings.evaluate_every == 0:
                         with meter.paused():
                             log.write(step, {"miou": self.evaluate().miou})
+                            log.picture(step, self.target_picture)
                     with meter.waiting():
                         batches = self.next_batches(source, target)
                     with meter.first_step():
@@ -191,6 +194,7 @@ class Training:
                         self.log(log, progress, meter, done, losses)
                     if done % settings.checkpoint_every == 0 or done == settings.steps:
                         self.save(done)
+            log.picture(settings.steps, self.target_picture)
         except Preempted as preempted:
             self.save(step)
             raise Preempted(f"{preempted} after step {step}") from None
@@ -236,6 +240,10 @@ class Training:
         """Score the segmenter as it is now; each process takes its share of the images."""
         share_buffers(self.method)
         return evaluate(self.method.segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked)
+
+    def target_picture(self) -> UInt8Array:
+        """Return a picture of target images with their predictions; of evaluation images where no target is used."""
+        return prediction_strip(self.method.segmenter, self.domains.target or self.domains.evaluation)
 
     def log(self, log: RunLog, progress: Progress, meter: Meter, done: int, losses: dict[str, Tensor]) -> None:
         """Write a line of the log: the only place, beside checkpoints, where the loop waits for the device."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import torch
@@ -38,12 +39,13 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, preset_names, read_experiment, write_config
 from adaptseg.export import write_weights
 from adaptseg.hub import export_card, write_folder
+from adaptseg.inputs import find_inputs
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.models.initial_weights import initialise_from
 from adaptseg.models.state_dicts import read_state_dict
 from adaptseg.models.weights import load_model
-from adaptseg.predict import find_images, predict_files
+from adaptseg.predict import predict_files
 from tests.data.published_trees import TREES, build_tree, pack
 from tests.fuzz import strategies
 from tests.fuzz.campaign import Target
@@ -105,6 +107,23 @@ def _other_pictures() -> list[Tree]:
         *({"a.tif": _saved(color.convert(mode), "TIFF")} for mode in ("I", "F", "LAB", "1")),
         *({"a.png": _saved(color, form)} for form in ("GIF", "ICO", "TGA", "SGI", "PCX", "EPS", "PDF")),
     ]
+
+
+@cache
+def _videos() -> list[Tree]:
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (32, 48, 3), np.uint8) for _ in range(4)]
+    coded = (("libx264", ".mp4"), ("libx264", ".mkv"), ("mpeg4", ".avi"), ("libvpx", ".webm"), ("mpeg4", ".mov"))
+    return [_built(partial(_write_video, codec=codec, name=f"a{suffix}", frames=frames)) for codec, suffix in coded]
+
+
+def _write_video(folder: Path, codec: str, name: str, frames: Sequence[Any]) -> None:
+    with av.open(str(folder / name), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def _read_pictures(folder: Path, out: Path) -> None:
@@ -395,7 +414,7 @@ def _initialise(folder: Path, out: Path) -> None:
 def _predict(folder: Path, out: Path) -> None:
     segmenter = build_segmenter(_tiny()).eval()
     segmenter.input_size = (24, 16)
-    predict_files(segmenter, find_images([str(folder)]), out)
+    predict_files(segmenter, find_inputs([str(folder)]), out)
 
 
 KEYS = rf"\b({'|'.join(sorted({name for path in strategies.PATHS for name in path}))})\b|label space|--\S*"
@@ -420,5 +439,6 @@ TARGETS = {
         Target("released weights", partial(damaged, _foreign), _load_released),
         Target("initial weights", partial(damaged, _backbones), _initialise),
         Target("predict", partial(damaged, _pictures), _predict),
+        Target("predict videos", partial(damaged, _videos), _predict),
     )
 }

@@ -121,7 +121,13 @@ def _complete(action: argparse.Action) -> None:
         action.choices = list(names[option])
     elif option in FOLDER_KEYS or option.endswith(".root"):
         complete = shtab.DIRECTORY
-    elif action.type is Path or action.metavar in ("RUN", "RUN-OR-CHECKPOINT", "IMAGE-OR-FOLDER"):
+    elif action.type is Path or action.metavar in (
+        "RUN",
+        "RUN-OR-CHECKPOINT",
+        "IMAGE-OR-FOLDER",
+        "IMAGE-OR-VIDEO-OR-FOLDER",
+        "FILE-OR-FOLDER",
+    ):
         complete = shtab.FILE
     if complete:
         action.complete = complete  # type: ignore[attr-defined]

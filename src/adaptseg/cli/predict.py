@@ -12,33 +12,47 @@ def parser() -> Parser:
     """Return the arguments."""
     parser = Parser(
         "adaptseg predict",
-        "Predict images, or all images in folders.",
+        "Predict images and videos: files, all in folders, or quoted patterns such as 'photos/**/*.jpg'.",
         (
             "adaptseg predict runs/mine photo.jpg --out predictions",
-            "adaptseg predict runs/mine photos/ more-photos/ --out predictions --device cpu",
+            "adaptseg predict runs/mine photos/ drive.mp4 --out predictions --device cpu",
+            "adaptseg predict runs/mine 'photos/**/*.jpg' --out predictions --flip --scales 0.75,1,1.25 --maps entropy",
             "adaptseg predict runs/multi leftImg8bit/test --out submission --format cityscapes",
         ),
     )
     parser.add_model()
-    parser.add_argument("images", metavar="IMAGE-OR-FOLDER", nargs="+", help="images, or folders of images")
+    parser.add_argument("inputs", metavar="IMAGE-OR-VIDEO-OR-FOLDER", nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="folder for the predictions")
     parser.add_argument(
         "--format",
-        choices=("pictures", "cityscapes"),
+        choices=("pictures", "frames", "cityscapes"),
         default="pictures",
-        help="pictures: labels/ (train ids), colors/ and overlays/; cityscapes: label ids for the benchmark server",
+        help="pictures: labels/ (train ids), colors/ and overlays/, of videos overlays/; frames: the same, of each"
+        " video frame too; cityscapes: label ids for the benchmark server",
     )
+    parser.add_argument("--maps", metavar="NAMES", default="", help="also confidence/, entropy/: confidence,entropy")
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    parser.add_argument("--scales", metavar="LIST", default="1", help="average over sizes, such as 0.75,1,1.25")
+    parser.add_argument("--tiles", metavar="WxH", help="large images: see them at their own resolution, tile by tile")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images of equal size in one forward pass")
     return parser
 
 
 def run(options: Namespace) -> None:
-    """Write train ids, colours and overlays of images."""
+    """Write train ids, colours and overlays of images and videos."""
+    from adaptseg.inference import Views
+    from adaptseg.inputs import find_inputs
     from adaptseg.models.devices import choose_device
     from adaptseg.models.weights import load_model
-    from adaptseg.predict import FORMATS, find_images
+    from adaptseg.predict import Settings, predict_cityscapes, predict_files
 
-    images = find_images(options.images)
+    views = Views.parse(options.flip, options.scales, options.tiles)
+    maps = tuple(options.maps.split(",")) if options.maps else ()
+    settings = Settings(views, maps, options.batch, frames=options.format == "frames")
+    inputs = find_inputs(options.inputs)
     segmenter = load_model(options.model).to(choose_device(options.device))
-    count = FORMATS[options.format](segmenter, images, options.out)
-    folders = ("labels", "colors", "overlays") if options.format == "pictures" else ("",)
-    print(f"{count} images -> {', '.join(str(options.out / folder) for folder in folders)}")
+    write = predict_cityscapes if options.format == "cityscapes" else predict_files
+    write(segmenter, inputs, options.out, settings)
+    kinds = ("labels", "colors", "overlays", *maps) if options.format != "cityscapes" else ("", *maps)
+    folders = [str(options.out / kind) for kind in kinds if (options.out / kind).is_dir()]
+    print(f"{len(inputs)} file{'s' if len(inputs) > 1 else ''} -> {', '.join(folders)}")

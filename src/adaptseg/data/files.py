@@ -120,6 +120,8 @@ def open_image(data: bytes, where: str, *, header_only: bool = False) -> Image.I
             image.load()
     except InputError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own bound, for the largest.
+        raise InputError(f"{where}: more than {MAX_PIXELS} pixels; scale the image down") from error
     except Exception as error:  # Pillow's decoders raise many kinds: each means that the file is broken.
         raise _unreadable(where, error) from error
     return image

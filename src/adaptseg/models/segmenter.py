@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptseg.data.files import MAX_PIXELS, UInt8Array, decode_image, resize_image
+from adaptseg import inference
+from adaptseg.data.files import UInt8Array, decode_image
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.deeplab import SegmentationNetwork
-from adaptseg.models.upsampling import upsampled_classes
 
 
 @dataclass(frozen=True)
@@ -96,30 +98,40 @@ class Segmenter(nn.Module):
         size = (images.shape[-2], images.shape[-1])
         return tuple(self.upsample(logits, size) for logits in self.network(self.preprocess(images)))
 
-    @torch.no_grad()
-    def predict(self, image: str | Path | Image.Image | UInt8Array) -> UInt8Array:
+    def predict(
+        self,
+        image: str | Path | Image.Image | UInt8Array,
+        *,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        tiles: tuple[int, int] | None = None,
+    ) -> UInt8Array:
         """Return train ids, uint8 (H, W), of one image at its own size.
 
         Args:
             image: a file, a PIL image, or a uint8 (H, W, 3) RGB array. A segmenter with an `input_size` sees it
                 scaled to that height; logits are up-sampled to the image's own size.
+            flip: average with the mirrored image.
+            scales: average over these factors of the size that the segmenter sees.
+            tiles: width and height of tiles, for large images: the image is seen at its own resolution.
 
         Raises:
-            InputError: the file is not a readable image, the array has another shape or type, or a long strip
-                would be scaled to more than `MAX_PIXELS`.
+            InputError: the file is not a readable image, the array has another shape or type, a view is impossible
+                or has more than `MAX_PIXELS`, or memory does not suffice.
         """
-        array = _rgb_array(image)
-        height, width = array.shape[:2]
-        scaled = array
-        if self.input_size is not None:
-            size = (scaled_width(height, width, self.input_size[1]), self.input_size[1])
-            if size[0] * size[1] > MAX_PIXELS:
-                raise InputError(f"an image of {width}x{height} has {size[0]}x{size[1]} pixels when scaled; cut it")
-            scaled = resize_image(array, size)
-        device = next(self.parameters()).device
-        images = torch.from_numpy(scaled.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
-        logits = self.network(self.preprocess(images))[-1]
-        return np.asarray(upsampled_classes(logits, (height, width), self.align_corners)[0].cpu())
+        views = inference.Views(flip, tuple(scales), tiles)
+        return inference.predict(self, [_rgb_array(image)], views)[0].train_ids
+
+    def probabilities(
+        self,
+        image: str | Path | Image.Image | UInt8Array,
+        *,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        tiles: tuple[int, int] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return the probability of each class, float32 (C, H, W); arguments and errors are those of `predict`."""
+        return inference.probabilities(self, _rgb_array(image), inference.Views(flip, tuple(scales), tiles))
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> None:
         """Write model.safetensors, config.json and a model card; `from_pretrained` and `load_model` read the folder.
@@ -147,12 +159,6 @@ class Segmenter(nn.Module):
         from adaptseg.hub import export_card, push_to_hub
 
         return push_to_hub(self, repo_id, export_card(self, {"license": license} if license else {}), private)
-
-
-def scaled_width(height: int, width: int, rows: int) -> int:
-    """Return the width of an image at a height of `rows`, rounded, at least 8; the sides may be an exported graph's."""
-    # Integers alone: graphs have no other sizes, and round theirs towards zero.
-    return torch.sym_max(8, (2 * width * rows + height) // (2 * height))  # type: ignore[no-any-return,no-untyped-call]
 
 
 def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:

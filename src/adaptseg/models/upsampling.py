@@ -50,11 +50,7 @@ def bands(rows: int, height: int, align_corners: bool) -> Iterator[tuple[int, in
     Yields:
         The input row above, the first output row, and the input row below's share of each output row, float (n,).
     """
-    output = torch.arange(height, dtype=torch.float32)
-    if align_corners:
-        position = output * ((rows - 1) / max(height - 1, 1))
-    else:
-        position = ((output + 0.5) * (rows / height) - 0.5).clamp(min=0)
+    position = _positions(rows, height, align_corners)
     above = position.long().clamp(max=rows - 1)
     start = 0
     for row, together in zip(*(x.tolist() for x in torch.unique_consecutive(above, return_counts=True)), strict=True):
@@ -62,3 +58,28 @@ def bands(rows: int, height: int, align_corners: bool) -> Iterator[tuple[int, in
             last = min(first + BAND, start + together)
             yield row, first, position[first:last] - row
         start += together
+
+
+def _positions(rows: int, height: int, align_corners: bool) -> Tensor:
+    """Return where each of `height` output rows lies between the input rows, float32 (height,)."""
+    output = torch.arange(height, dtype=torch.float32)
+    if align_corners:
+        return output * ((rows - 1) / max(height - 1, 1))
+    return ((output + 0.5) * (rows / height) - 0.5).clamp(min=0)
+
+
+def upsampled_rows(logits: Tensor, size: tuple[int, int], align_corners: bool, rows: range) -> Tensor:
+    """Return the given rows of bilinearly up-sampled logits, float32 (N, C, len(rows), W).
+
+    Args:
+        logits: (N, C, h, w).
+        size: (H, W) of the whole.
+        align_corners: as of `torch.nn.functional.interpolate`.
+        rows: neighbouring rows of 0 … H - 1.
+    """
+    position = _positions(logits.shape[2], size[0], align_corners)[rows.start : rows.stop].to(logits.device)
+    above = position.long().clamp(max=logits.shape[2] - 1)
+    below = (above + 1).clamp(max=logits.shape[2] - 1)
+    logits = logits.float()
+    narrow = torch.lerp(logits[:, :, above], logits[:, :, below], (position - above).unsqueeze(1))
+    return functional.interpolate(narrow, (len(rows), size[1]), mode="bilinear", align_corners=align_corners)
