@@ -31,7 +31,7 @@ TRAINING_STATE = "training.pt"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
     {"out", "description", "prepared", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
-    | {f"train.{key}" for key in ("steps", "keep", "device", "workers", "tensorboard", "skip_nonfinite")}
+    | {f"train.{key}" for key in ("steps", "keep", "device", "workers", "tensorboard", "report", "skip_nonfinite")}
     | {f"train.{key}" for key in ("log_every", "evaluate_every", "checkpoint_every")}
 )
 """Keys that may change on resuming: none of them changes the weights of a step."""

@@ -96,7 +96,8 @@ def train(arguments: Sequence[str]) -> None:
     if options.seeds:
         out = Path(config.out or Path("runs", name))
         columns = compare.train_seeds(name, config, out, compare.parse_seeds(options.seeds), reuse=options.resume)
-        compare.write_comparison([columns], out)
+        if is_main():
+            compare.write_comparison([columns], out, config.train)
     else:
         out = Path(config.out or Path("runs", name, f"seed-{config.seed}"))
         train_run(config, out, resume=options.resume, allow_changes=options.allow_changes)
@@ -104,6 +105,8 @@ def train(arguments: Sequence[str]) -> None:
     if is_main():
         print_table([columns])
         print(f"written: {out}")
+        if (out / "report.html").is_file():
+            print(f"report: {out / 'report.html'}")
 
 
 def check(arguments: Sequence[str]) -> None:
@@ -190,11 +193,11 @@ def compare(arguments: Sequence[str]) -> None:
 
     columns = train_all(options.experiments, overrides, options.out, parse_seeds(options.seeds))
     config = build_config(read_experiment(options.experiments[0])[1], overrides)
-    write_comparison(columns, options.out)
+    written = write_comparison(columns, options.out, config.train)
     picture = options.out / "side-by-side.png"
     side_by_side(columns, Domain(config.domain("evaluation"), label_space(config.label_space)), picture)
     print_table(columns)
-    print(f"written: {options.out / 'comparison.md'}, {picture}")
+    print(f"written: {', '.join(map(str, [*written, picture]))}")
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -260,6 +263,25 @@ def predict(arguments: Sequence[str]) -> None:
     print(f"{count} images -> {', '.join(str(options.out / folder) for folder in folders)}")
 
 
+def report(arguments: Sequence[str]) -> None:
+    """Write a page on a run, or on several side by side: scores, curves, confusions, pictures."""
+    parser = Parser(
+        prog="adaptseg report",
+        description="Write one HTML file with all charts and pictures inside. The run may still go on.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folders; several are compared")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="none: RUN/report.html; needed for several runs")
+    parser.add_argument("--baseline", type=Path, metavar="RUN", help="source-only run; none: one found beside the run")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    options = parser.parse_args(arguments)
+
+    from adaptseg.models.devices import choose_device
+    from adaptseg.reports.comparison import write_report
+
+    written = write_report(options.runs, options.out, options.baseline, choose_device(options.device))
+    print(f"written: {written}")
+
+
 def presets(arguments: Sequence[str]) -> None:
     """List the presets."""
     Parser(prog="adaptseg presets", description="List the experiments that ship with adaptseg.").parse_args(arguments)
@@ -320,6 +342,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "report": report,
     "presets": presets,
     "bench": bench,
 }

@@ -219,6 +219,8 @@ class TrainConfig:
     """Iterations whose loss or gradient may be infinite or NaN: that many are left out, the next one ends the run."""
     tensorboard: bool = True
     """Write TensorBoard event files into the run folder."""
+    report: bool = True
+    """Write a page on the run, report.html, when it ends."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no training."""

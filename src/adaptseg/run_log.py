@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
@@ -54,6 +54,35 @@ class RunLog:
             self._file.close()
         if self._board is not None:
             self._board.finalize("success")
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log, oldest first; none without a log.
+
+    Each has its `step`. Half a line at the end, of a run that goes on, is left out.
+    """
+    lines = []
+    log = run / "metrics.jsonl"
+    for text in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines
+
+
+def training_cost(run: Path) -> dict[str, float]:
+    """Return what a run took: `seconds` of training, without evaluations, and `memory_mb`; 0 without a log."""
+    seconds = memory = 0.0
+    last = 0
+    for line in read_log(run):
+        if "step_seconds" in line:
+            seconds += (line["step"] - last) * line["step_seconds"]
+            memory = max(memory, line["memory_mb"])
+            last = line["step"]
+    return {"seconds": seconds, "memory_mb": memory}
 
 
 def _is_before(line: str, start: int) -> bool:
