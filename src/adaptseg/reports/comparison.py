@@ -138,19 +138,20 @@ def score_rows(columns: Sequence[SeedRuns], firsts: Sequence[Run]) -> dict[str, 
     def chosen(key: str) -> Callable[[dict[str, Any]], float | None]:
         return lambda result: ((result.get("selection") or {}).get(key) or {}).get("miou")
 
-    rows = {
-        "mIoU, last iteration": _means(columns, lambda result: result["miou"]),
-        "mIoU, chosen without labels": _means(columns, chosen("chosen")),
-        "mIoU, best by labels (no fair choice)": _means(columns, chosen("best_by_labels")),
-        "pixel accuracy": _means(columns, lambda result: result.get("pixel_accuracy")),
-    }
-    made = {name: _cells(values) for name, values in rows.items() if any(values)}
+    last = _means(columns, lambda result: result["miou"])
+    made = {"mIoU, last iteration": _cells(last)}
+    means = [statistics.mean(values) if values else None for values in last]
     reference = next((i for i, run in enumerate(firsts) if run.config.method.name == SOURCE_ONLY), None)
-    means = [statistics.mean(values) if values else None for values in rows["mIoU, last iteration"]]
     before = means[reference] if reference is not None else None
     if reference is not None and before is not None and len(columns) > 1:
         gains = [points(mean - before) if mean is not None and mean != before else "" for mean in means]
         made[f"difference to {columns[reference].name}"] = [Cell(gain) for gain in gains]
+    others = {
+        "mIoU, chosen without labels": _means(columns, chosen("chosen")),
+        "mIoU, best by labels (no fair choice)": _means(columns, chosen("best_by_labels")),
+        "pixel accuracy": _means(columns, lambda result: result.get("pixel_accuracy")),
+    }
+    made |= {name: _cells(values) for name, values in others.items() if any(values)}
     return made | {"seeds": [Cell(str(len(column.runs))) for column in columns]}
 
 
@@ -167,7 +168,7 @@ def _cells(rows: Sequence[Sequence[float]]) -> list[Cell]:
     for values, mean in zip(rows, means, strict=True):
         deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
         text = "–" if mean is None else f"{100 * mean:.1f}{deviation}"
-        cells.append(Cell(text, mean or 0.0, mean is not None and mean == best and len(rows) > 1))
+        cells.append(Cell(text, mean or 0.0, bool(mean) and mean == best and len(rows) > 1))
     return cells
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from matplotlib import colormaps
 from PIL import Image
+from torch.nn import functional
 
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
@@ -43,7 +44,7 @@ class Prediction:
     """What one network makes of an image."""
 
     train_ids: UInt8Array
-    """(H, W), at the label's size."""
+    """(h, w) as the picture is, predicted at the label's size."""
     accuracy: float | None
     """Share of labelled pixels that are right; none without labels."""
 
@@ -78,7 +79,8 @@ class Row:
     kind: str
     """Why it is shown: helped most, typical, …"""
     name: str
-    note: str
+    gain: float | None
+    """Pixel accuracy against the source-only run's, where the two are compared."""
     pictures: tuple[Picture, ...]
 
 
@@ -114,7 +116,9 @@ def run_gallery(run: Run, baseline: Run | None, device: torch.device) -> Gallery
         hurt = "" if "hurt most" in kinds.values() else "; adaptation hurt none of them"
         choice = f"{among}, by the difference in pixel accuracy{hurt}"
     else:
-        kinds = _kinds([example.predictions[-1].accuracy or 0.0 for example in examples], "most right", "fewest right")
+        kinds = _kinds(
+            [example.predictions[-1].accuracy or 0.0 for example in examples], "highest accuracy", "lowest accuracy"
+        )
         choice = f"{among}, by pixel accuracy"
     chosen = [(kind, examples[index]) for index, kind in kinds.items()]
     return _gallery(chosen, [title for title, _ in shown], domain.label_space, choice, with_entropy=True)
@@ -198,9 +202,9 @@ def _logits(segmenter: Segmenter, image: UInt8Array, device: torch.device) -> to
 
 def _entropy(logits: torch.Tensor, size: tuple[int, int], align_corners: bool) -> UInt8Array:
     """Entropy of the predicted probabilities over that of equal ones, 0 … 255, (H, W)."""
-    upsampled = torch.nn.functional.interpolate(logits.float(), size, mode="bilinear", align_corners=align_corners)
+    upsampled = functional.interpolate(logits.float().cpu(), size, mode="bilinear", align_corners=align_corners)
     entropy = torch.special.entr(upsampled.softmax(1)).sum(1)[0] / math.log(logits.shape[1])
-    return np.asarray((255 * entropy.clamp(0, 1)).round().to(torch.uint8).cpu())
+    return np.asarray((255 * entropy.clamp(0, 1)).round().to(torch.uint8))
 
 
 def _accuracy(train_ids: UInt8Array, label: UInt8Array) -> float:
@@ -259,10 +263,8 @@ def _row(kind: str, example: Example, titles: Sequence[str], space: LabelSpace, 
     if with_entropy:
         heat = (255 * colormaps["magma"](example.entropy)[..., :3]).astype(np.uint8)
         pictures.append(_picture("entropy", heat, width))
-    note = ""
-    if with_entropy and len(titles) == 2 and example.label is not None:
-        note = f"{100 * _gain(example):+.1f} points of pixel accuracy"
-    return Row(kind, example.name, note, tuple(pictures))
+    compared = with_entropy and len(titles) == 2 and example.label is not None
+    return Row(kind, example.name, _gain(example) if compared else None, tuple(pictures))
 
 
 def _picture(title: str, pixels: UInt8Array, width: int, palette: npt.NDArray[np.uint8] | None = None) -> Picture:

@@ -54,7 +54,8 @@ def write_run_report(path: Path, out: Path | None, baseline: Path | None, device
         The file.
 
     Raises:
-        InputError: the folder is no run, nothing is logged yet, or the baseline has other classes or no result.
+        InputError: the folder is no run, nothing is logged yet, or the baseline is no finished source-only run of the
+            same classes.
     """
     run = read_run(path)
     place = baseline or find_baseline(run)
@@ -96,8 +97,10 @@ def percent(share: float | None) -> str:
 
 
 def points(difference: float | None) -> str:
-    """Return a difference of fractions in percentage points, with its sign."""
-    return "" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
+    """Return a difference of fractions in percentage points, with its sign; nothing where there is none."""
+    if difference is None:
+        return ""
+    return "0.0" if abs(difference) < 0.0005 else f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def plain(value: object) -> str:
@@ -107,6 +110,8 @@ def plain(value: object) -> str:
 
 def _read_baseline(path: Path, run: Run) -> Run:
     baseline = read_run(path)
+    if baseline.config.method.name != SOURCE_ONLY:
+        raise InputError(f"--baseline {path}: its method is {baseline.config.method.name}; name a {SOURCE_ONLY} run")
     if baseline.classes != run.classes:
         raise InputError(f"--baseline {path}: has other classes than {run.path}; name a run of the same classes")
     if baseline.result is None:
@@ -120,7 +125,7 @@ def run_page(run: Run, baseline: Run | None, device: torch.device) -> str:
     if run.result is None:
         notes.append(
             f"This run is not finished: {run.steps} of {run.config.train.steps} iterations are logged, and there is no"
-            " result yet. The page shows what is there."
+            " result yet. The page shows what is there; pictures are those of the last checkpoint."
         )
     if baseline:
         differing = unlike(run, baseline)
@@ -135,7 +140,7 @@ def run_page(run: Run, baseline: Run | None, device: torch.device) -> str:
         gallery = run_gallery(run, baseline, device)
     except (InputError, OSError) as error:
         notes.append(f"No pictures: {error}")
-    config = to_dict(run.config)
+    charted = charted_classes(run)
     return render(
         "run.html",
         title=run.config.description or run_name(run.path),
@@ -148,11 +153,11 @@ def run_page(run: Run, baseline: Run | None, device: torch.device) -> str:
         miou=miou_panels(run, baseline),
         losses=panels("loss", [[run]], run.keys("")[:MOST_PANELS], baseline),
         rates=panels("rate", [[run]], [*run.keys("lr/"), "images_per_second", "data_wait", "memory_mb"], small=True),
-        **matrix(run, charted_classes(run)),
-        frequencies=class_frequencies(run, charted_classes(run)),
+        **matrix(run, charted),
+        frequencies=class_frequencies(run, charted),
         gallery=gallery,
         changed=changed_keys(run.config),
-        keys=flat(config),
+        keys=flat(to_dict(run.config)),
     )
 
 
