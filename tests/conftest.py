@@ -70,5 +70,13 @@ def small_experiment(tmp_path: Path) -> dict[str, Any]:
         },
         "method": {"name": "adaptsegnet", "lambda_seg": [1.0], "lambda_adv": [0.01], "discriminator": {"channels": 4}},
         "optimizer": {"name": "adam", "lr": 0.001},
-        "train": {"steps": 4, "batch": 2, "log_every": 1, "checkpoint_every": 2, "flip": True, "device": "cpu"},
+        "train": {
+            "steps": 4,
+            "batch": 2,
+            "log_every": 1,
+            "checkpoint_every": 2,
+            "flip": True,
+            "device": "cpu",
+            "report": False,
+        },
     }

@@ -31,7 +31,10 @@ TRAINING_STATE = "training.pt"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
     {"out", "description", "prepared", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
-    | {f"train.{key}" for key in ("steps", "keep", "device", "workers", "tensorboard", "loggers", "skip_nonfinite")}
+    | {
+        f"train.{key}"
+        for key in ("steps", "keep", "device", "workers", "tensorboard", "loggers", "report", "skip_nonfinite")
+    }
     | {f"train.{key}" for key in ("log_every", "evaluate_every", "checkpoint_every")}
 )
 """Keys that may change on resuming: none of them changes the weights of a step."""

@@ -11,9 +11,10 @@ from typing import Any
 
 from adaptseg.atomic import write_text
 from adaptseg.checkpoint import saved_checkpoints
-from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.config import ExperimentConfig, TrainConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
+from adaptseg.run_log import training_cost
 from adaptseg.train import train
 
 MOST_SEEDS = 1000
@@ -56,20 +57,6 @@ class SeedRuns:
             "steps": self.results[0].get("step"),
             "cost": self.cost(),
         }
-
-
-def training_cost(run: Path) -> dict[str, float]:
-    """Return what a run took: `seconds` of training, without evaluations, and `memory_mb`; 0 without a log."""
-    seconds = memory = 0.0
-    last = 0
-    log = run / "metrics.jsonl"
-    for line in log.read_text().splitlines() if log.is_file() else []:
-        values = json.loads(line)
-        if "step_seconds" in values:
-            seconds += (values["step"] - last) * values["step_seconds"]
-            memory = max(memory, values["memory_mb"])
-            last = values["step"]
-    return {"seconds": seconds, "memory_mb": memory}
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -156,8 +143,8 @@ def cost_rows(columns: Sequence[SeedRuns]) -> Iterator[tuple[str, list[str]]]:
     yield "memory, MB", [f"{cost['memory_mb']:.0f}" for cost in costs]
 
 
-def write_comparison(columns: Sequence[SeedRuns], out: Path) -> None:
-    """Write `comparison.json` and `comparison.md` into `out`."""
+def write_comparison(columns: Sequence[SeedRuns], out: Path, settings: TrainConfig) -> list[Path]:
+    """Write `comparison.json`, `comparison.md` and, with `train.report`, `report.html` into `out`; return the files."""
     summaries = [column.summary() for column in columns]
     write_text(out / "comparison.json", json.dumps(summaries, indent=2) + "\n")
     lines = [
@@ -166,3 +153,9 @@ def write_comparison(columns: Sequence[SeedRuns], out: Path) -> None:
         *(f"| {name} | {' | '.join(texts)} |" for name, texts in (*table_rows(columns), *cost_rows(columns))),
     ]
     write_text(out / "comparison.md", "\n".join(lines) + "\n")
+    written = [out / "comparison.md"]
+    if settings.report:
+        from adaptseg.reports.comparison import report_on_columns  # The report knows of comparisons too.
+
+        written += report_on_columns(columns, out / "report.html", settings.device)
+    return written

@@ -224,6 +224,8 @@ class TrainConfig:
     """Write TensorBoard event files into the run folder."""
     loggers: list[str] = field(default_factory=list)
     """Experiment trackers that get figures and pictures too: wandb, mlflow (extras of these names)."""
+    report: bool = True
+    """Write a page on the run, report.html, when it ends."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no training."""

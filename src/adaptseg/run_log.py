@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig
@@ -76,6 +76,35 @@ class RunLog:
             self._file.close()
         status = "success" if sys.exc_info()[0] is None else "failed"
         self._track(lambda tracker: tracker.finalize(status))
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log, oldest first; none without a log.
+
+    Each has its `step`. Half a line at the end, of a run that goes on, is left out.
+    """
+    lines = []
+    log = run / "metrics.jsonl"
+    for text in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines
+
+
+def training_cost(run: Path) -> dict[str, float]:
+    """Return what a run took: `seconds` of training, without evaluations, and `memory_mb`; 0 without a log."""
+    seconds = memory = 0.0
+    last = 0
+    for line in read_log(run):
+        if "step_seconds" in line:
+            seconds += (line["step"] - last) * line["step_seconds"]
+            memory = max(memory, line["memory_mb"])
+            last = line["step"]
+    return {"seconds": seconds, "memory_mb": memory}
 
 
 def _is_before(line: str, start: int) -> bool:

@@ -57,7 +57,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
 
     Args:
         config: the experiment.
-        run: the run folder; written are config.yaml, metrics.jsonl, checkpoints/ and result.json.
+        run: the run folder; written are config.yaml, metrics.jsonl, checkpoints/, result.json and report.html.
         resume: go on from the folder's last checkpoint.
         allow_changes: resume although the configuration is another one.
 
@@ -88,6 +88,10 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
         if is_main():
             write_result(run, config, scores)
         barrier()
+    if config.train.report and is_main():
+        from adaptseg.reports.page import report_at_the_end  # The report knows of trainings too.
+
+        report_at_the_end(run, fabric.device)
     return scores
 
 

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Protocol
 
-from adaptseg.cli import bench, check, compare, completion, doctor, evaluate, export, predict, prepare, presets, train
+from adaptseg.cli import (
+    bench,
+    check,
+    compare,
+    completion,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    presets,
+    report,
+    train,
+)
 from adaptseg.cli.parser import Parser
 from adaptseg.errors import InputError
 from adaptseg.preemption import EXIT_RESUMABLE, Preempted
@@ -34,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "report": report,
     "export": export,
     "presets": presets,
     "bench": bench,

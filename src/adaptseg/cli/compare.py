@@ -36,8 +36,8 @@ def run(options: Namespace) -> None:
 
     columns = compare(options.experiments, options.overrides, options.out, parse_seeds(options.seeds))
     config = build_config(read_experiment(options.experiments[0])[1], options.overrides)
-    write_comparison(columns, options.out)
+    written = write_comparison(columns, options.out, config.train)
     picture = options.out / "side-by-side.png"
     side_by_side(columns, Domain(config.domain("evaluation"), label_space(config.label_space)), picture)
     print_table(columns)
-    print(f"written: {options.out / 'comparison.md'}, {picture}")
+    print(f"written: {', '.join(map(str, [*written, picture]))}")

@@ -61,7 +61,8 @@ def run(options: Namespace) -> None:
     if options.seeds:
         out = Path(config.out or Path("runs", name))
         columns = compare.train_seeds(name, config, out, compare.parse_seeds(options.seeds), reuse=options.resume)
-        compare.write_comparison([columns], out)
+        if is_main():
+            compare.write_comparison([columns], out, config.train)
     else:
         out = Path(config.out or Path("runs", name, f"seed-{config.seed}"))
         train_run(config, out, resume=options.resume, allow_changes=options.allow_changes)
@@ -69,3 +70,5 @@ def run(options: Namespace) -> None:
     if is_main():
         print_table([columns])
         print(f"written: {out}")
+        if (out / "report.html").is_file():
+            print(f"report: {out / 'report.html'}")
