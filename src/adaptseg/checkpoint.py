@@ -140,7 +140,7 @@ def load_checkpoint(
     if folder is None:
         raise InputError(f"{run}: no checkpoint to resume from; train without --resume")
     step, started_with = _read_card(folder)
-    differing = _differences(started_with, _comparable(json.loads(json.dumps(to_dict(config)))))
+    differing = differences(started_with, _comparable(json.loads(json.dumps(to_dict(config)))))
     if differing and not allow_changes:
         raise InputError(
             f"{run}: the run was started with another configuration ({'; '.join(differing)});"
@@ -195,11 +195,11 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"train": train | {"schedule_steps": train["schedule_steps"] or train["steps"]}}
 
 
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
     """List `key: old -> new` for all that differs, but for keys that do not change results."""
     if key in WITHOUT_EFFECT:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        return [line for k in keys for line in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else str(k))]
+        return [line for k in keys for line in differences(old.get(k), new.get(k), f"{key}.{k}" if key else str(k))]
     return [] if old == new else [f"{key}: {old} -> {new}"]

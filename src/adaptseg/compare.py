@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptseg.atomic import write_text
-from adaptseg.checkpoint import saved_checkpoints
+from adaptseg.checkpoint import differences, saved_checkpoints
 from adaptseg.config import ExperimentConfig, TrainConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
@@ -107,9 +107,13 @@ def _finished(run: Path, config: ExperimentConfig) -> bool:
     if not (run / "result.json").is_file():
         return False
     stored = build_config(read_experiment(str(run))[1])
-    differing = [key for key, value in to_dict(config).items() if to_dict(stored)[key] != value]
+    differing = differences(to_dict(stored), to_dict(config))
+    if stored.train.steps != config.train.steps:
+        differing.append(f"train.steps: {stored.train.steps} -> {config.train.steps}")
     if differing:
-        raise InputError(f"{run}: holds a run with another {', '.join(differing)}; choose another folder with --out")
+        raise InputError(
+            f"{run}: holds a run of another configuration ({'; '.join(differing)}); choose another folder with --out"
+        )
     return True
 
 

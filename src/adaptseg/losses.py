@@ -13,7 +13,7 @@ from adaptseg.distributed import mean_over_processes
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean over labelled pixels of -log softmax(logits)[label] (Tsai et al. 2018, equation 2).
+    """Return the mean over labelled pixels of -log softmax(logits)[label] (Tsai et al. 2018, equation 3).
 
     Args:
         logits: (N, C, H, W).
@@ -34,7 +34,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
 def adversarial_loss(logits: Tensor, domain: float, gan: str) -> Tensor:
     """Return how far the discriminator's logits are from saying `domain` everywhere, averaged over places.
 
-    `vanilla` is binary cross-entropy (Tsai et al. 2018, equations 1 and 3); `least_squares` is the mean of
+    `vanilla` is binary cross-entropy (Tsai et al. 2018, equations 2 and 4); `least_squares` is the mean of
     (logit - domain)² (Mao et al., ICCV 2017).
 
     Args:
