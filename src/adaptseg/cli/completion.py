@@ -73,22 +73,22 @@ def all_commands() -> argparse.ArgumentParser:
     keys = experiment_keys()
     for name, command in COMMANDS.items():
         own = command.parser()
-        for key, description in keys.items() if own.keys else ():
+        for key, action in keys.items() if own.keys else ():
             if key not in own._option_string_actions:
-                own.add_argument(key, help=description)
+                own.add_argument(key, help=action.help)
         for action in own._actions:
             _complete(action)
         commands.add_parser(name, help=command.run.__doc__, parents=[own], add_help=False)
     return whole
 
 
-def experiment_keys() -> dict[str, str]:
-    """Return the keys of an experiment with any method, as options, and what they mean."""
+def experiment_keys() -> dict[str, argparse.Action]:
+    """Return the keys of an experiment with any method, as options: their defaults and what they mean."""
     from adaptseg.experiment import experiment_parser
     from adaptseg.methods import METHODS
 
     return {
-        action.option_strings[0]: action.help or ""
+        action.option_strings[0]: action
         for method in METHODS
         for action in experiment_parser(method, described=True)._actions
         if action.default != argparse.SUPPRESS  # The help's own option, and whole sections.
