@@ -12,7 +12,7 @@ import os
 import re
 import textwrap
 from argparse import Action
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -109,20 +109,25 @@ def commands() -> Iterator[str]:
     """Yield the page of commands, their help, and the keys of experiments."""
     from adaptseg.cli import COMMANDS
     from adaptseg.cli.completion import experiment_keys
+    from adaptseg.methods import METHODS
 
     yield "# Commands\n\nExit codes: 0 done; 2 wrong input, named in one line; 75 stopped by a signal, can be resumed"
     yield "(`--resume`); 130 interrupted. `--debug` shows the traceback of wrong input.\n"
     for name, command in COMMANDS.items():
         yield f"## {name}\n\n{command.run.__doc__}\n\n```text\n{command.parser().format_help().rstrip()}\n```\n"
-    yield "## Keys of an experiment\n\nIn YAML as sections, on the command line as `--section.key=value`. Those of"
-    yield "`method` are the options of all methods together; `adaptseg train PRESET --keys` lists those of one.\n"
+    yield "## Keys of an experiment\n\nIn YAML as sections, on the command line as `--section.key=value`.\n"
+    yield from keys([action for key, action in experiment_keys("adaptsegnet").items() if "--method." not in key])
+    for method in METHODS:
+        yield f"\n### Keys of {method}\n"
+        yield from keys([action for key, action in experiment_keys(method).items() if "--method." in key])
+
+
+def keys(actions: Iterable[Action]) -> Iterator[str]:
+    """Yield a table of keys."""
     yield "| key | default | what it is |\n| --- | --- | --- |"
-    for key, action in experiment_keys().items():
-        yield f"| `{key.removeprefix('--')}` | {_default(action)} | {_cell(action.help or '')} |"
-
-
-def _default(action: Action) -> str:
-    return "" if action.default is None else f"`{_cell(str(action.default))}`"
+    for action in actions:
+        default = "" if action.default is None else f"`{_cell(str(action.default))}`"
+        yield f"| `{action.dest}` | {default} | {_cell(action.help or '')} |"
 
 
 def _cell(text: str) -> str:

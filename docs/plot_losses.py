@@ -24,7 +24,7 @@ def main(picture: str, *runs: str) -> None:
     plt.rcParams.update(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), grey))
     plt.rcParams.update({"axes.edgecolor": grey, "svg.fonttype": "none", "font.size": 9})
     figure, axes = plt.subplots(1, len(runs), figsize=(3.4 * len(runs), 3.2), sharey=True, squeeze=False)
-    for axis, (title, _, run) in zip(axes[0], (run.partition("=") for run in runs), strict=True):
+    for axis, (title, _, run) in zip(axes[0], (run.rpartition("=") for run in runs), strict=True):
         lines = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
         for key, label in LABELS.items():
             points = [(line["step"], line[key]) for line in lines if key in line]
@@ -34,7 +34,7 @@ def main(picture: str, *runs: str) -> None:
         if scores:
             axis.plot(*zip(*scores, strict=True), color=COLORS["miou"], marker="o", markersize=3, label="mIoU, target")
         axis.axhline(0.693, color=grey, linewidth=0.7, linestyle=":")
-        axis.set(title=title, xlabel="iteration", ylim=(0, 2))
+        axis.set(title=title, xlabel="iteration", ylim=(0, 2.5))
         axis.spines[["top", "right"]].set_visible(False)
     handles = {label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels())}  # noqa: B905
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=3, frameon=False)

@@ -112,12 +112,13 @@ def test_the_code_that_is_shown_is_the_code(site: Path) -> None:
 def test_made_pages_have_every_preset_command_and_key(site: Path) -> None:
     from adaptseg.cli import COMMANDS
     from adaptseg.experiment import preset_names
+    from adaptseg.methods import METHODS
 
     presets, commands = ((site / f"{name}.html").read_text() for name in ("presets", "commands"))
     assert all(f"<code>{name}</code>" in presets for name in preset_names())
     assert all(f'<h2 id="{name}">' in commands for name in COMMANDS)
     assert "<code>train.rare_class_temperature</code>" in commands
-    assert 'id="keys-of-an-experiment"' in commands
+    assert all(f'id="{name}"' in commands for name in ("keys-of-an-experiment", *(f"keys-of-{m}" for m in METHODS)))
 
 
 def test_a_broken_link_ends_the_build(tmp_path: Path) -> None:
