@@ -24,7 +24,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 PINS := torch==2.13.0 typing==3.7.4.3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test torture golden bench fuzz lint format lock clean
+.PHONY: help venv demo test docs torture golden bench fuzz lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ demo: $(STAMP) ## train with and without adaptation on the embedded streets and 
 test: $(STAMP) ## every check: the hooks (ruff, mypy, codespell), then the tests
 	$(BIN)/pre-commit run --all-files
 	$(PYTEST) $(WORKERS)
+
+docs: $(STAMP) ## build the pages of docs/ into site/; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 torture: $(STAMP) ## kill trainings 50 times, resume them, compare bit for bit; minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --kills 50

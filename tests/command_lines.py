@@ -19,7 +19,7 @@ def accept(line: str) -> None:
         InputError: adaptseg would refuse the line; KeyError: there is no such command.
     """
     words = shlex.split(line, comments=True)
-    words = words[: words.index("|")] if "|" in words else words
+    words = words[: min((index for index, word in enumerate(words) if word in ("|", ">")), default=None)]
     program, command, *arguments = words
     assert program == "adaptseg", line
     options = vars(COMMANDS[command].parser().parse(arguments))

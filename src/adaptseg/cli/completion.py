@@ -67,32 +67,29 @@ def run(options: Namespace) -> None:
 def all_commands() -> argparse.ArgumentParser:
     """Return one parser of all commands, of the keys of every method, and of what shtab completes them with."""
     from adaptseg.cli import COMMANDS
+    from adaptseg.methods import METHODS
 
     whole = argparse.ArgumentParser("adaptseg")
     commands = whole.add_subparsers()
-    keys = experiment_keys()
+    keys = {key: action for method in METHODS for key, action in experiment_keys(method).items()}
     for name, command in COMMANDS.items():
         own = command.parser()
-        for key, description in keys.items() if own.keys else ():
+        for key, action in keys.items() if own.keys else ():
             if key not in own._option_string_actions:
-                own.add_argument(key, help=description)
+                own.add_argument(key, help=action.help)
         for action in own._actions:
             _complete(action)
         commands.add_parser(name, help=command.run.__doc__, parents=[own], add_help=False)
     return whole
 
 
-def experiment_keys() -> dict[str, str]:
-    """Return the keys of an experiment with any method, as options, and what they mean."""
+def experiment_keys(method: str) -> dict[str, argparse.Action]:
+    """Return the keys of an experiment with a method, as options: their defaults and what they mean."""
     from adaptseg.experiment import experiment_parser
-    from adaptseg.methods import METHODS
 
-    return {
-        action.option_strings[0]: action.help or ""
-        for method in METHODS
-        for action in experiment_parser(method, described=True)._actions
-        if action.default != argparse.SUPPRESS  # The help's own option, and whole sections.
-    }
+    actions = experiment_parser(method, described=True)._actions
+    # Without a default are the help's own option, and whole sections.
+    return {action.option_strings[0]: action for action in actions if action.default != argparse.SUPPRESS}
 
 
 def _complete(action: argparse.Action) -> None:
