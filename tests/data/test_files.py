@@ -242,8 +242,8 @@ def test_modes_without_a_way_to_rgb_name_the_file() -> None:
     grey = bytearray(encoded(Image.new("LA", (4, 4)), "TIFF"))
     at = grey.index(bytes.fromhex("5201 0300 01000000 0200")) + 8
     grey[at] = 1  # The kind of the second channel: alpha already multiplied with.
-    assert open_image(bytes(grey), "x.tif").mode == "La"
-    with pytest.raises(InputError, match=r"x\.tif: not a readable image \(conversion from La"):
+    # Pillow 13 opens it, and then has no conversion; Pillow 12 does not open it.
+    with pytest.raises(InputError, match=r"x\.tif: not a readable image \((conversion from La|unknown format)"):
         decode_image(bytes(grey), "x.tif")
 
 
