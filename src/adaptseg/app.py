@@ -20,6 +20,7 @@ from PIL import Image
 
 from adaptseg.app_photos import find_examples, read_photo, render_examples
 from adaptseg.app_result import Choice, result_page
+from adaptseg.data.files import FORMATS
 from adaptseg.errors import InputError
 from adaptseg.predict import OVERLAY_OPACITY
 
@@ -70,7 +71,8 @@ def serve(choices: Sequence[Choice], examples: str | None, host: str, port: int 
             theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css_paths=TEMPLATES / "app.css",
         )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             print(f"adaptseg app: {page.local_url} (Ctrl-C ends it)", flush=True)
             threading.Event().wait()
@@ -103,22 +105,22 @@ def build_page(choices: Sequence[Choice], examples: Sequence[Path]) -> gradio.Bl
     def show(photo: str, choice: int) -> str:
         return show_result(Path(photo), choices[choice])
 
-    def show_upload(photo: str, choice: int) -> tuple[str, str, gradio.Gallery]:
-        return photo, show(photo, choice), gradio.Gallery(selected_index=None)
+    def show_upload(photo: str, choice: int) -> tuple[str, str, gradio.Gallery, None]:
+        return photo, show(photo, choice), gradio.Gallery(selected_index=None), None  # The next one can be dropped.
 
-    def show_example(event: gradio.SelectData, choice: int) -> tuple[str, str, None]:
+    def show_example(event: gradio.SelectData, choice: int) -> tuple[str, str]:
         photo = str(examples[event.index])
-        return photo, show(photo, choice), None
+        return photo, show(photo, choice)
 
     with gradio.Blocks(title="adaptseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
         photo = gradio.State(str(examples[0]))
         gradio.HTML(HEAD, elem_classes="head")
         with gradio.Row():
-            with gradio.Column(scale=1, min_width=280):
+            with gradio.Column(scale=1, min_width=340):
                 # Not gradio.Image: it decodes uploads itself, and the browser would, however large they are.
-                upload = gradio.File(label="Photo", elem_id="upload", height=130)
+                upload = gradio.File(label=f"Photo: {', '.join(FORMATS)}", elem_id="upload", height=140)
                 gallery = gradio.Gallery(
-                    [(_thumbnail(path), path.stem) for path in examples],
+                    [_thumbnail(path) for path in examples],
                     label="Examples",
                     elem_id="examples",
                     columns=3,
@@ -134,13 +136,13 @@ def build_page(choices: Sequence[Choice], examples: Sequence[Path]) -> gradio.Bl
                 opacity = gradio.Slider(
                     0, 1, OVERLAY_OPACITY, step=0.01, label="Opacity of the classes", elem_id="opacity", buttons=[]
                 )
-            with gradio.Column(scale=4, min_width=320):
+            with gradio.Column(scale=3, min_width=320):
                 result = gradio.HTML(elem_id="result", min_height=300)
         network = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
         page.load(show, [photo, run], result, **network)
         run.input(show, [photo, run], result, **network)
-        upload.upload(show_upload, [upload, run], [photo, result, gallery], **network)
-        gallery.select(show_example, run, [photo, result, upload], **network)
+        upload.upload(show_upload, [upload, run], [photo, result, gallery, upload], **network)
+        gallery.select(show_example, run, [photo, result], **network)
         # The browser blends: no network runs again, and nothing of a photo is kept here.
         blend = "value => document.documentElement.style.setProperty('--class-opacity', value)"
         opacity.input(None, opacity, js=blend, api_visibility="private")
@@ -151,7 +153,7 @@ def build_page(choices: Sequence[Choice], examples: Sequence[Path]) -> gradio.Bl
 def show_result(photo: Path, choice: Choice) -> str:
     """Return the HTML of a photo as the networks of a choice see it, or of the message that it cannot be shown."""
     try:
-        return result_page(read_photo(photo), choice)
+        return result_page(photo.name, read_photo(photo), choice)
     except InputError as error:
         return Markup('<p class="message" role="alert">{}</p>').format(str(error))
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from adaptseg.data import streets
-from adaptseg.data.files import FORMATS, UInt8Array, decode_image, open_image, resize_image
+from adaptseg.data.files import UInt8Array, decode_image, open_image, resize_image
 from adaptseg.errors import InputError
 from adaptseg.inputs import find_inputs
 from adaptseg.video import is_video
@@ -34,12 +34,9 @@ def read_photo(path: Path) -> UInt8Array:
         data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path.name}: no longer kept here; drop it again") from None
-    try:
-        header = open_image(data, path.name, header_only=True)
-        _check_sides(path.name, *header.size)
-        pixels = decode_image(data, path.name)
-    except InputError as error:
-        raise InputError(f"{error} (read are {', '.join(FORMATS)})") from error
+    header = open_image(data, path.name, header_only=True)
+    _check_sides(path.name, *header.size)
+    pixels = decode_image(data, path.name)
     factor = min(1.0, SHOWN_SIDE / max(header.size))
     width, height = (max(1, round(side * factor)) for side in header.size)
     return _upright(resize_image(pixels, (width, height)), header)

@@ -105,8 +105,8 @@ def _label(name: str, run: Run) -> str:
     return f"{name} – {run.config.method.name}" + (f", mIoU {100 * scores[-1][1]:.1f} %" if scores else "")
 
 
-def result_page(photo: UInt8Array, choice: Choice) -> str:
-    """Return the HTML of a photo (H, W, 3) as the networks of a choice see it.
+def result_page(name: str, photo: UInt8Array, choice: Choice) -> str:
+    """Return the HTML of a photo, uint8 (H, W, 3), as the networks of a choice see it.
 
     Raises:
         InputError: memory does not suffice.
@@ -132,4 +132,6 @@ def result_page(photo: UInt8Array, choice: Choice) -> str:
         if any(share[train_id] > 0 for share in shares)
     ]
     legend.sort(key=lambda row: row.shares[::-1], reverse=True)
-    return render("app.html", photo=picture("photo", photo, photo.shape[1]), views=views, legend=legend)
+    largest = max(max(row.shares) for row in legend)
+    shown = picture(name, photo, photo.shape[1])
+    return render("app.html", photo=shown, views=views, legend=legend, largest=largest)
