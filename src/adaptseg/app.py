@@ -91,11 +91,14 @@ def find_port(host: str, wanted: int | None) -> int:
     for port in range(FIRST_PORT, FIRST_PORT + PORTS) if wanted is None else [wanted]:
         try:
             family = socket.getaddrinfo(host, port)[0][0]
-            with socket.create_server((host, port), family=family):
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As the server does.
+                probe.bind((host, port))
                 return port
         except (OSError, OverflowError) as error:
             if wanted is not None or getattr(error, "errno", None) != errno.EADDRINUSE:
-                raise InputError(f"{host} port {port}: {error}; choose another --host or --port") from error
+                reason = getattr(error, "strerror", None) or error
+                raise InputError(f"{host} port {port}: {reason}; choose another --host or --port") from error
     raise InputError(f"{host}: ports {FIRST_PORT} … {FIRST_PORT + PORTS - 1} are all taken; name one with --port")
 
 
