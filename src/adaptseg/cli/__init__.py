@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Protocol
 
 from adaptseg.cli import (
+    app,
     bench,
     check,
     compare,
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "predict": predict,
     "report": report,
     "export": export,
+    "app": app,
     "presets": presets,
     "bench": bench,
     "doctor": doctor,

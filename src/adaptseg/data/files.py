@@ -139,6 +139,10 @@ def decode_image(data: bytes, where: str) -> UInt8Array:
     if pixels is not None:
         return pixels
     image = open_image(data, where)
+    if image.mode in ("I", "F") and image.format == "TIFF":
+        raise InputError(f"{where}: 32 bits for each pixel, of unknown range; save the image with 8 or 16 bits")
+    if image.mode.startswith("I"):  # Grey of 16 bits, of which Pillow would cut off all that is above 255.
+        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
     try:
         return np.array(image.convert("RGB"))
     except ValueError as error:  # A rare mode, such as grey with multiplied alpha.

@@ -103,7 +103,7 @@ def run_gallery(run: Run, baseline: Run | None, device: torch.device) -> Gallery
     Raises:
         InputError: the data or the weights are gone or broken.
     """
-    models = [("source only" if baseline else "", baseline), (_title(run), run)]
+    models = [("source only" if baseline else "", baseline), (network_title(run), run)]
     shown = [(title, model) for title, model in models if model is not None]
     domain = _open_domain(run.config)
     examples = predict_examples([model.path for _, model in shown], domain, CANDIDATES, device)
@@ -137,7 +137,8 @@ def experiments_gallery(names: Sequence[str], runs: Sequence[Run], device: torch
     return _gallery(chosen, names, domain.label_space, f"evenly spaced of {len(domain)} images", with_entropy=False)
 
 
-def _title(run: Run) -> str:
+def network_title(run: Run) -> str:
+    """Return what a run's predictions are called: source only, or adapted with its method."""
     return "source only" if run.config.method.name == "source_only" else f"adapted ({run.config.method.name})"
 
 
@@ -252,23 +253,28 @@ def _maps(example: Example) -> list[UInt8Array]:
 
 
 def _row(kind: str, example: Example, titles: Sequence[str], space: LabelSpace, width: int, with_entropy: bool) -> Row:
-    pictures = [_picture("image", example.image, width)]
+    pictures = [picture("image", example.image, width)]
     for title, prediction in zip(titles, example.predictions, strict=True):
         scored = title if prediction.accuracy is None else f"{title}, {100 * prediction.accuracy:.1f} %"
-        pictures.append(_picture(scored, prediction.train_ids, width, space.palette))
+        pictures.append(picture(scored, prediction.train_ids, width, space.palette))
     if example.label is not None:
-        truth = _picture("ground truth", example.label, width, space.palette)
+        truth = picture("ground truth", example.label, width, space.palette)
         # Beside the image where there may be many predictions, behind them where there are two.
         pictures.insert(len(pictures) if with_entropy else 1, truth)
     if with_entropy:
-        heat = (255 * colormaps["magma"](example.entropy)[..., :3]).astype(np.uint8)
-        pictures.append(_picture("entropy", heat, width))
+        pictures.append(picture("entropy", heat_map(example.entropy), width))
     compared = with_entropy and len(titles) == 2 and example.label is not None
     return Row(kind, example.name, _gain(example) if compared else None, tuple(pictures))
 
 
-def _picture(title: str, pixels: UInt8Array, width: int, palette: npt.NDArray[np.uint8] | None = None) -> Picture:
-    """A JPEG of an image (H, W, 3), or a PNG of train ids (H, W) with their colours."""
+def heat_map(entropy: UInt8Array) -> UInt8Array:
+    """Return entropies (H, W), 0 … 255, as colours (H, W, 3): dark is sure."""
+    heat: UInt8Array = (255 * colormaps["magma"](entropy)[..., :3]).astype(np.uint8)
+    return heat
+
+
+def picture(title: str, pixels: UInt8Array, width: int, palette: npt.NDArray[np.uint8] | None = None) -> Picture:
+    """Return a JPEG of an image (H, W, 3), or a PNG of train ids (H, W) with their colours, of at most `width`."""
     size = _bounded((pixels.shape[1], pixels.shape[0]), width)
     buffer = io.BytesIO()
     if palette is None:

@@ -59,7 +59,7 @@ def write_run_report(path: Path, out: Path | None, baseline: Path | None, device
     """
     run = read_run(path)
     place = baseline or find_baseline(run)
-    page = run_page(run, _read_baseline(place, run) if place else None, device)
+    page = run_page(run, read_baseline(place, run) if place else None, device)
     return save(page, out or path / "report.html")
 
 
@@ -108,7 +108,12 @@ def plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _read_baseline(path: Path, run: Run) -> Run:
+def read_baseline(path: Path, run: Run) -> Run:
+    """Return the source-only run that a run is compared with.
+
+    Raises:
+        InputError: it is no finished source-only run of the same classes.
+    """
     baseline = read_run(path)
     if baseline.config.method.name != SOURCE_ONLY:
         raise InputError(f"--baseline {path}: its method is {baseline.config.method.name}; name a {SOURCE_ONLY} run")

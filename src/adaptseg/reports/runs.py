@@ -171,7 +171,7 @@ def experiments(runs: Sequence[Run]) -> list[SeedRuns]:
         if run.result is not None:
             same = replace(run.config, seed=0, out=None, description="")
             groups.setdefault(json.dumps(to_dict(same), sort_keys=True), []).append(run)
-    names = _names([group[0].path for group in groups.values()])
+    names = run_names([group[0].path for group in groups.values()])
     return [
         SeedRuns(name, tuple(run.path for run in group), tuple(run.result for run in group if run.result))
         for name, group in zip(names, groups.values(), strict=True)
@@ -184,6 +184,7 @@ def run_name(path: Path) -> str:
     return place.parent.name if place.name.startswith("seed-") else place.name
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """Return the names of runs, their whole paths where the names alone do not tell them apart."""
     names = [run_name(path) for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
