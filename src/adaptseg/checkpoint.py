@@ -1,4 +1,4 @@
-"""Checkpoints: complete or absent. Written beside, then renamed; `last` always points to a complete one."""
+"""Checkpoints: complete or absent. Written beside, then renamed; `last` and `chosen` always point to complete ones."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from torch.optim import Optimizer
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.methods.base import Method
+from adaptseg.methods.teacher import Teacher
 from adaptseg.models.state_dicts import load_state, read_state_dict
 from adaptseg.models.weights import save_segmenter
 
 METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"
+AVERAGE_WEIGHTS = "average.safetensors"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
     {"out", "description", "prepared", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
@@ -35,15 +37,20 @@ WITHOUT_EFFECT = frozenset(
         f"train.{key}"
         for key in ("steps", "keep", "device", "workers", "tensorboard", "loggers", "report", "skip_nonfinite")
     }
-    | {f"train.{key}" for key in ("log_every", "evaluate_every", "checkpoint_every")}
+    | {f"train.{key}" for key in ("log_every", "evaluate_every", "checkpoint_every", "selection")}
 )
 """Keys that may change on resuming: none of them changes the weights of a step."""
 
 
 def save_checkpoint(
-    run: Path, step: int, method: Method, optimizers: Mapping[str, Optimizer], config: ExperimentConfig
+    run: Path,
+    step: int,
+    method: Method,
+    optimizers: Mapping[str, Optimizer],
+    config: ExperimentConfig,
+    average: Teacher | None = None,
 ) -> Path:
-    """Write `checkpoints/step-NNNNNN`, point `last` to it, and delete all but the newest `train.keep`.
+    """Write `checkpoints/step-NNNNNN`, point `last` to it, and delete all but the newest `train.keep` and `chosen`.
 
     Args:
         run: the run folder.
@@ -51,17 +58,22 @@ def save_checkpoint(
         method: its segmenter is saved apart from its other networks.
         optimizers: by name.
         config: the complete configuration, saved with it.
+        average: the averaged weights by which snapshots are scored, where the method has no teacher.
 
     Raises:
         InputError: the disk is full or cannot be written to; the checkpoints there are kept.
     """
     checkpoints = run / "checkpoints"
-    final = checkpoints / f"step-{step:06d}"
+    final = checkpoints / checkpoint_name(step)
     partial = checkpoints / f".{final.name}.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(partial, step, method, optimizers, config)
+        if average is not None:
+            save_file(_contiguous(average.state_dict()), partial / AVERAGE_WEIGHTS)
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         _sync(checkpoints)
@@ -73,7 +85,8 @@ def save_checkpoint(
             " then go on with --resume; the last checkpoint is kept"
         ) from error
     for old in saved_checkpoints(run)[: -config.train.keep]:
-        shutil.rmtree(old)
+        if old.name != chosen_checkpoint(run):
+            shutil.rmtree(old)
     return final
 
 
@@ -81,14 +94,16 @@ def _write(
     folder: Path, step: int, method: Method, optimizers: Mapping[str, Optimizer], config: ExperimentConfig
 ) -> None:
     save_segmenter(folder, method.segmenter, config.model)
-    own = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items() if not k.startswith("segmenter.")}
-    save_file(own, folder / METHOD_WEIGHTS)
+    own = {name: value for name, value in method.state_dict().items() if not name.startswith("segmenter.")}
+    save_file(_contiguous(own), folder / METHOD_WEIGHTS)
     state = {"optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()}}
     torch.save(state, folder / TRAINING_STATE)
     card = {"step": step, "config": to_dict(config), "versions": versions()}
     (folder / CHECKPOINT_CARD).write_text(json.dumps(card, indent=2) + "\n")
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
+
+
+def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
 def _sync(path: Path) -> None:
@@ -101,10 +116,34 @@ def _sync(path: Path) -> None:
 
 
 def _point_last(checkpoints: Path, name: str) -> None:
-    link = checkpoints / ".last.partial"
-    link.unlink(missing_ok=True)
-    link.symlink_to(name, target_is_directory=True)
-    link.replace(checkpoints / "last")
+    _point(checkpoints / "last", name)
+
+
+def _point(link: Path, name: str) -> None:
+    partial = link.with_name(f".{link.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(name, target_is_directory=True)
+    partial.replace(link)
+
+
+def point_chosen(run: Path, step: int | None) -> None:
+    """Point `checkpoints/chosen` to the checkpoint of a step, which is there; with none, remove the link."""
+    link = run / "checkpoints" / "chosen"
+    if step is None:
+        link.unlink(missing_ok=True)
+    elif chosen_checkpoint(run) != checkpoint_name(step):
+        _point(link, checkpoint_name(step))
+
+
+def chosen_checkpoint(run: Path) -> str | None:
+    """Return the name of the checkpoint that `checkpoints/chosen` points to, if there is one."""
+    link = run / "checkpoints" / "chosen"
+    return link.readlink().name if link.is_symlink() else None
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of the checkpoint after `step` iterations."""
+    return f"step-{step:06d}"
 
 
 def saved_checkpoints(run: Path) -> list[Path]:
@@ -123,6 +162,7 @@ def load_checkpoint(
     optimizers: Mapping[str, Optimizer],
     config: ExperimentConfig,
     allow_changes: bool = False,
+    average: Teacher | None = None,
 ) -> int:
     """Restore the newest checkpoint of a run and return the number of finished iterations.
 
@@ -132,6 +172,7 @@ def load_checkpoint(
         optimizers: take their state; learning rates and the like stay those of `config`.
         config: what the run goes on with.
         allow_changes: say what differs from the checkpoint's configuration, and go on.
+        average: takes the averaged weights; they begin anew where the run kept none.
 
     Raises:
         InputError: there is no checkpoint, it is broken, or its configuration differs from `config`.
@@ -154,7 +195,16 @@ def load_checkpoint(
     kept = [name for name in method.state_dict() if name.startswith("segmenter.")]
     load_state(method, read_state_dict(folder / METHOD_WEIGHTS), str(folder / METHOD_WEIGHTS), kept)
     _load_optimizers(folder / TRAINING_STATE, optimizers)
+    _load_average(folder / AVERAGE_WEIGHTS, method, average)
     return step
+
+
+def _load_average(path: Path, method: Method, average: Teacher | None) -> None:
+    if average is not None:
+        if path.is_file():
+            load_state(average, read_state_dict(path), str(path))
+        else:
+            average.segmenter.load_state_dict(method.segmenter.state_dict())
 
 
 def _load_optimizers(path: Path, optimizers: Mapping[str, Optimizer]) -> None:

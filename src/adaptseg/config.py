@@ -46,6 +46,15 @@ def _is_below_root(text: str) -> bool:
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
 LOGGERS = ("wandb", "mlflow")
+CRITERIA = (
+    "entropy",
+    "neighbourhood_density",
+    "flip_agreement",
+    "scale_agreement",
+    "teacher_agreement",
+    "class_frequency_distance",
+    "layout_distance",
+)
 BACKBONES = (*RESNETS, "vgg16", *(f"mit_b{size}" for size in range(6)), *VITS)
 
 
@@ -212,6 +221,9 @@ class TrainConfig:
     """Iterations between lines of metrics.jsonl."""
     evaluate_every: int | None = None
     """Iterations between evaluations; none: only at the end."""
+    selection: str = "flip_agreement"
+    """Criterion that chooses a snapshot without target labels (docs/model-selection.md), or none. Snapshots are the
+    evaluations' (without evaluate_every, the checkpoints') and the last iteration's; checkpoints/chosen is the best."""
     checkpoint_every: int = 5000
     """Iterations between checkpoints; the last iteration always has one."""
     keep: int = 2
@@ -240,6 +252,10 @@ class TrainConfig:
         _require(
             self.schedule_steps is None or self.schedule_steps >= self.steps,
             f"train.schedule_steps is {self.schedule_steps}, less than train.steps {self.steps}; make it at least that",
+        )
+        _require(
+            self.selection in ("none", *CRITERIA),
+            f"train.selection is {self.selection!r}; choose none or one of {', '.join(CRITERIA)}",
         )
         for name in self.loggers:
             _require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")

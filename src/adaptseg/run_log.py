@@ -108,9 +108,10 @@ def training_cost(run: Path) -> dict[str, float]:
 
 
 def _is_before(line: str, start: int) -> bool:
-    """Whether a line stands in the log when iteration `start` begins, which first evaluates where that is due."""
+    """Whether a line stands in the log when iteration `start` begins, which first scores the snapshot where due."""
     try:
         content = json.loads(line)
-        return bool(content["step"] < start or (content["step"] == start and "miou" not in content))
+        is_snapshot = any(key == "miou" or key.startswith("selection/") for key in content)
+        return bool(content["step"] < start or (content["step"] == start and not is_snapshot))
     except ValueError:
         return False  # Half a line: the machine went down while it was written.

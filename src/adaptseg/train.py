@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adaptseg.atomic import write_text
-from adaptseg.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
+from adaptseg.checkpoint import (
+    checkpoint_name,
+    chosen_checkpoint,
+    load_checkpoint,
+    point_chosen,
+    save_checkpoint,
+    saved_checkpoints,
+)
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array
@@ -40,14 +47,21 @@ from adaptseg.fourier import with_target_style
 from adaptseg.memory import keep_freed_memory
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
+from adaptseg.methods.teacher import Teacher
 from adaptseg.models.initial_weights import initialise
+from adaptseg.models.weights import load_model
 from adaptseg.optimizers import poly_factor, set_learning_rates
 from adaptseg.predict import prediction_strip
 from adaptseg.preemption import Preempted, StopRequest
 from adaptseg.progress import Progress
 from adaptseg.run_lock import run_lock
-from adaptseg.run_log import RunLog
+from adaptseg.run_log import RunLog, read_log
+from adaptseg.selection import PREFIX, best_snapshot, selection_result
+from adaptseg.snapshot_scores import find_scorer
 from adaptseg.throughput import Meter
+
+AVERAGE_MOMENTUM = 0.99
+"""Of the averaged weights by which snapshots are scored, where the method has no teacher of its own."""
 
 
 def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_changes: bool = False) -> Scores:
@@ -81,12 +95,12 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
         if not resume:
             refuse_existing(run)  # Another process may have finished one meanwhile.
         training = Training(fabric, method, method.optimizers(), domains, config, run, stop)
-        resumed = load_checkpoint(run, method, training.optimizers, config, allow_changes) if resume else None
+        resumed = training.load(allow_changes) if resume else None
         barrier()
-        training.iterate(resumed)
-        scores = training.evaluate()
+        scores = training.iterate(resumed)
+        selection = training.selection()
         if is_main():
-            write_result(run, config, scores)
+            write_result(run, config, scores, selection)
         barrier()
     if config.train.report and is_main():
         from adaptseg.reports.page import report_at_the_end  # The report knows of trainings too.
@@ -152,11 +166,21 @@ class Training:
         self.finite = FiniteWatch()
         self.collapse = CollapseWatch(getattr(config.method, "gan", "vanilla"))
         self.skipped = 0
+        self.scorer = find_scorer(config, domains.source, method.uses_target)
+        teacher = getattr(method, "teacher", None)
+        averages = self.scorer is not None and teacher is None
+        self.average = Teacher(method.segmenter, AVERAGE_MOMENTUM, statistics=True) if averages else None
+        self.teacher: Teacher | None = teacher or self.average
+        """What snapshots have to agree with; none where they are not scored."""
         self.saved: int | None = None
         """Step of the newest checkpoint."""
 
-    def iterate(self, resumed: int | None) -> None:
-        """Run the iterations up to `train.steps`.
+    def load(self, allow_changes: bool) -> int:
+        """Restore the run's last checkpoint, and return the number of finished iterations."""
+        return load_checkpoint(self.run, self.method, self.optimizers, self.config, allow_changes, self.average)
+
+    def iterate(self, resumed: int | None) -> Scores:
+        """Run the iterations up to `train.steps`, and score the result.
 
         Args:
             resumed: number of iterations that the loaded checkpoint has behind it; none for a new run.
@@ -177,6 +201,21 @@ class Training:
         if self.domains.target:
             target = domain_batches(self.domains.target, "target", self.config, start, self.fabric.device)
         log = RunLog(self.run, start, self.config, writes=is_main())
+        if resumed:
+            self.choose()  # As at that step: the run may have gone further, or ended there.
+        try:
+            self.run_iterations(start, source, target, log)
+            log.picture(settings.steps, self.target_picture)
+            scores = self.evaluate()
+            self.score_snapshot(log, settings.steps, scores)
+            return scores
+        finally:
+            log.close()
+
+    def run_iterations(self, start: int, source: Iterator[Batch], target: Iterator[Batch] | None, log: RunLog) -> None:
+        """Run the iterations from `start` on, with their log, snapshots and checkpoints."""
+        settings = self.config.train
+        snapshot_every = settings.evaluate_every or (settings.checkpoint_every if self.scorer else 0)
         self.method.train()
         step = start
         try:
@@ -185,9 +224,9 @@ class Training:
                 meter = Meter(start, images, settings.workers, self.fabric.device)
                 for step in range(start, settings.steps):
                     self.stop.check(any_process)
-                    if settings.evaluate_every and step and step % settings.evaluate_every == 0:
+                    if snapshot_every and step and step % snapshot_every == 0:
                         with meter.paused():
-                            log.write(step, {"miou": self.evaluate().miou})
+                            self.score_snapshot(log, step, self.evaluate() if settings.evaluate_every else None)
                             log.picture(step, self.target_picture)
                     with meter.waiting():
                         batches = self.next_batches(source, target)
@@ -198,12 +237,9 @@ class Training:
                         self.log(log, progress, meter, done, losses)
                     if done % settings.checkpoint_every == 0 or done == settings.steps:
                         self.save(done)
-            log.picture(settings.steps, self.target_picture)
         except Preempted as preempted:
             self.save(step)
             raise Preempted(f"{preempted} after step {step}") from None
-        finally:
-            log.close()
 
     def next_batches(self, source: Iterator[Batch], target: Iterator[Batch] | None) -> tuple[Batch, Batch | None]:
         """Return a batch of each domain."""
@@ -238,12 +274,52 @@ class Training:
             return {}
         for optimizer in self.optimizers.values():
             optimizer.step()
+        if self.average is not None:
+            self.average.follow(self.method.segmenter)
         return losses
 
     def evaluate(self) -> Scores:
         """Score the segmenter as it is now; each process takes its share of the images."""
         share_buffers(self.method)
         return evaluate(self.method.segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked)
+
+    def score_snapshot(self, log: RunLog, step: int, scores: Scores | None) -> None:
+        """Log the snapshot after `step` iterations: mIoU where it was evaluated, and its label-free scores."""
+        self.finite.check()
+        values = {"miou": scores.miou} if scores else {}
+        if self.scorer is not None and self.teacher is not None:
+            share_buffers(self.method)
+            share_buffers(self.teacher)
+            with self.fabric.autocast():
+                found = self.scorer(self.method.segmenter, self.teacher.segmenter, self.stop.checked)
+            values |= {PREFIX + name: score for name, score in found.items()}
+        log.write(step, values)
+        self.choose(step)
+
+    def choose(self, current: int | None = None) -> None:
+        """Point `checkpoints/chosen` to the best snapshot of the log that is kept; the current one is kept for that."""
+        if self.scorer is None or not is_main():
+            return
+        kept = {path.name for path in saved_checkpoints(self.run)} | ({checkpoint_name(current)} if current else set())
+        lines = [line for line in read_log(self.run) if checkpoint_name(line["step"]) in kept]
+        best = best_snapshot(lines, self.config.train.selection)
+        if best is not None and best == current:
+            self.save(best)
+        point_chosen(self.run, best)
+
+    def selection(self) -> dict[str, Any] | None:
+        """Return what `result.json` says of the choice; none where nothing was chosen."""
+        barrier()  # The first process has chosen.
+        name = chosen_checkpoint(self.run)
+        if self.scorer is None or name is None:
+            return None
+        lines = read_log(self.run)
+        step = int(name.removeprefix("step-"))
+        miou = next((line["miou"] for line in lines if line["step"] == step and "miou" in line), None)
+        if miou is None:
+            segmenter = load_model(self.run / "checkpoints" / name).to(self.fabric.device)
+            miou = evaluate(segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked).miou
+        return selection_result(lines, self.config.train.selection, {"step": step, "miou": miou})
 
     def target_picture(self) -> UInt8Array:
         """Return a picture of target images with their predictions; of evaluation images where no target is used."""
@@ -266,7 +342,7 @@ class Training:
         """Write the checkpoint after `done` iterations, unless it is there; a broken network replaces none."""
         self.finite.check()
         if done != self.saved and is_main():
-            save_checkpoint(self.run, done, self.method, self.optimizers, self.config)
+            save_checkpoint(self.run, done, self.method, self.optimizers, self.config, self.average)
         self.saved = done
 
 
@@ -286,13 +362,14 @@ def domain_batches(
     return (to_device(batch, device) for batch in loaded)
 
 
-def write_result(run: Path, config: ExperimentConfig, scores: Scores) -> None:
-    """Write `result.json`, complete or not at all."""
+def write_result(run: Path, config: ExperimentConfig, scores: Scores, selection: dict[str, Any] | None) -> None:
+    """Write `result.json`, complete or not at all: scores of the last iteration, and which snapshot was chosen."""
     result = {
         **scores.to_dict(),
         "step": config.train.steps,
         "seed": config.seed,
         "method": config.method.name,
         "description": config.description,
+        **({"selection": selection} if selection else {}),
     }
     write_text(run / "result.json", json.dumps(result, indent=2) + "\n")
