@@ -74,6 +74,7 @@ def test_equals_the_official_evaluation(tmp_path: Path, input_size: tuple[int, i
     for name, value in scores.iou.items():
         assert value is not None
         assert math.isclose(value, by_class[name], abs_tol=1e-9)
+    assert scores.miou is not None
     assert math.isclose(scores.miou, mean, abs_tol=1e-9)
     assert 0 < mean < 1
 
@@ -96,6 +97,7 @@ def test_class_that_does_not_occur_is_left_out_of_both_means(tmp_path: Path) -> 
         name for name in space.classes if math.isnan(by_class[name])
     ]
     assert scores.iou["bicycle"] is None
+    assert scores.miou is not None
     assert math.isclose(scores.miou, mean, abs_tol=1e-9)
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptseg.checkpoint import chosen_checkpoint, saved_checkpoints
+from adaptseg.cli import main
 from adaptseg.config import CRITERIA
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import LabelSpace
@@ -38,6 +40,7 @@ from adaptseg.selection import (
 )
 from adaptseg.snapshot_scores import PIXELS, SnapshotScorer
 from adaptseg.train import train
+from tests.conftest import CLASSES
 from tests.test_train import interrupted, metrics, weights
 
 
@@ -261,3 +264,36 @@ def test_nothing_is_chosen_without_a_target(
 def test_an_unknown_criterion_is_refused(experiment: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"train\.selection is 'miou'; choose none or one of entropy, "):
         build_config(experiment, ["--train.selection=miou"])
+
+
+def test_nothing_is_evaluated_without_labels(
+    experiment: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Renderings with labels, photographs without: trained, chosen, looked at, shipped, scored later."""
+    labelled = experiment.pop("evaluation")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(experiment))
+    run = tmp_path / "run"
+    main(["train", str(tmp_path / "mine.yaml"), "--out", str(run), "--train.evaluate_every=1", "--train.report=true"])
+    printed = capsys.readouterr().out
+    assert "not evaluated: the experiment names no labelled images" in printed
+    step = run_result(run)["selection"]["chosen"]["step"]
+    assert f"chosen: step {step}; last: step 4\n" in printed
+    assert all("miou" not in line for line in read_log(run))
+    assert sum(f"{PREFIX}entropy" in line for line in read_log(run)) == 4
+    result = run_result(run)
+    assert (result["miou"], result["pixel_accuracy"], set(result["iou"].values())) == (None, None, {None})
+    assert result["selection"]["best_by_labels"] is None
+    page = (run / "report.html").read_text()
+    assert "chosen without labels" in page
+    assert page.count("data:image/jpeg") >= 3  # The target's images, for want of others.
+    main(["compare", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "compared")])
+    assert "| mIoU | – |" in (tmp_path / "compared" / "comparison.md").read_text()
+    main(["check", str(run)])
+    main(["export", str(run), "--format", "hub", "--out", str(tmp_path / "hub")])
+    assert "It comes without figures" in (tmp_path / "hub" / "README.md").read_text()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run)])
+    assert "names no labelled images to evaluate on; add --evaluation.root=FOLDER" in capsys.readouterr().err
+    main(["evaluate", str(run), f"--evaluation.root={labelled['root']}", f"--evaluation.classes={CLASSES}"])
+    assert "mIoU" in capsys.readouterr().out

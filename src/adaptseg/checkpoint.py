@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -71,7 +71,7 @@ def save_checkpoint(
         partial.mkdir(parents=True)
         _write(partial, step, method, optimizers, config)
         if average is not None:
-            save_file(_contiguous(average.state_dict()), partial / AVERAGE_WEIGHTS)
+            (partial / AVERAGE_WEIGHTS).write_bytes(save(_contiguous(average.state_dict())))
         for path in (*partial.iterdir(), partial):
             _sync(path)
         shutil.rmtree(final, ignore_errors=True)
@@ -95,7 +95,7 @@ def _write(
 ) -> None:
     save_segmenter(folder, method.segmenter, config.model)
     own = {name: value for name, value in method.state_dict().items() if not name.startswith("segmenter.")}
-    save_file(_contiguous(own), folder / METHOD_WEIGHTS)
+    (folder / METHOD_WEIGHTS).write_bytes(save(_contiguous(own)))
     state = {"optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()}}
     torch.save(state, folder / TRAINING_STATE)
     card = {"step": step, "config": to_dict(config), "versions": versions()}

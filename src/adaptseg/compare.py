@@ -36,8 +36,8 @@ class SeedRuns:
 
     @property
     def mious(self) -> list[float]:
-        """MIoU per seed."""
-        return [result["miou"] for result in self.results]
+        """MIoU per seed; empty where nothing was evaluated."""
+        return [result["miou"] for result in self.results if result["miou"] is not None]
 
     def iou(self, name: str) -> float | None:
         """Mean over seeds of a class's IoU; none where no seed has one."""
@@ -50,7 +50,7 @@ class SeedRuns:
             "name": self.name,
             "runs": [str(run) for run in self.runs],
             "mious": self.mious,
-            "miou_mean": statistics.mean(self.mious),
+            "miou_mean": statistics.mean(self.mious) if self.mious else None,
             "miou_std": statistics.stdev(self.mious) if len(self.mious) > 1 else None,
             "iou": {name: self.iou(name) for name in self.results[0]["iou"]},
             "protocol": self.results[0]["protocol"]["name"],
@@ -134,8 +134,9 @@ def table_rows(columns: Sequence[SeedRuns]) -> Iterator[tuple[str, list[str]]]:
     texts = []
     for column in columns:
         summary = column.summary()
-        deviation = "" if summary["miou_std"] is None else f" ± {100 * summary['miou_std']:.1f}"
-        texts.append(f"{100 * summary['miou_mean']:.1f}{deviation}")
+        mean, deviation = summary["miou_mean"], summary["miou_std"]
+        text = "–" if mean is None else f"{100 * mean:.1f}"
+        texts.append(text if deviation is None else f"{text} ± {100 * deviation:.1f}")
     yield "mIoU", texts
 
 

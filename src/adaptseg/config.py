@@ -303,7 +303,8 @@ class ExperimentConfig:
     target: DomainConfig = field(default_factory=DomainConfig)
     """The unlabelled domain; methods without adaptation do not read it."""
     evaluation: DomainConfig = field(default_factory=DomainConfig)
-    """Labelled images to evaluate on. Layout, root, size, classes and label_map left out are the target's."""
+    """Labelled images to evaluate on. Layout, root, size, classes and label_map left out are the target's; all left
+    out: there are none, and nothing is evaluated."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The segmenter."""
     method: MethodConfig
@@ -317,16 +318,25 @@ class ExperimentConfig:
         """Refuse a seed that the random generators do not take."""
         _require(0 <= self.seed < 2**31, f"seed is {self.seed}; give 0 … 2147483647")
 
+    @property
+    def has_evaluation(self) -> bool:
+        """Whether there are labelled images to evaluate on."""
+        return self.evaluation != DomainConfig()
+
     def domain(self, role: str) -> DomainConfig:
         """Return the complete configuration of `source`, `target` or `evaluation`, `{data}` filled in.
+
+        Where there is nothing to evaluate on, the evaluation's is the target's.
 
         Raises:
             InputError: the role has no layout.
         """
         config: DomainConfig = replace(getattr(self, role), labelled=role != "target")
-        if role == "evaluation":
+        if role == "evaluation" and self.has_evaluation:
             base = replace(self.target, labelled=True, split=None, include=None, count=None)
             config = base.overlaid(self.evaluation)
+        elif role == "evaluation":
+            config = replace(self.target, labelled=False)
         _require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
         places = (config.root, config.prepared or self.prepared)
         root, prepared = (place and place.replace("{data}", self.data) for place in places)

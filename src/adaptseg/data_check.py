@@ -148,9 +148,11 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
         _unknown_values(tally)
         if role != "evaluation":
             _sizes(tally, config.train)
-            _leaks(tallies["evaluation"], tally)
+            if "evaluation" in tallies:
+                _leaks(tallies["evaluation"], tally)
     _absent_classes(tallies["source"], classes)
-    _absent_classes(tallies["evaluation"], domains.protocol.classes)
+    if "evaluation" in tallies:
+        _absent_classes(tallies["evaluation"], domains.protocol.classes)
     if config.train.rare_class_temperature is None:
         _rare_classes(tallies["source"], classes)
     findings = [finding for tally in tallies.values() for finding in tally.findings]

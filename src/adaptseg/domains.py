@@ -20,12 +20,14 @@ class Domains:
     target: Domain | None
     """None for methods that do not use the target."""
     evaluation: Domain
+    """The target's images, without labels, where there is nothing to evaluate on."""
     protocol: LabelSpace
     """The classes that mIoU averages."""
 
     def by_role(self) -> dict[str, Domain]:
         """Return those that are used: source, target, evaluation."""
-        roles = {"source": self.source, "target": self.target, "evaluation": self.evaluation}
+        evaluation = self.evaluation if self.evaluation.labelled else None
+        roles = {"source": self.source, "target": self.target, "evaluation": evaluation}
         return {role: domain for role, domain in roles.items() if domain is not None}
 
 

@@ -36,12 +36,13 @@ def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
     fabric = open_fabric(config)
     method = build_method(initialise(build_segmenter(config), config.model), config).to(fabric.device)
     domains = open_domains(config, method.uses_target)
-    named = {"source": domains.source, "target": domains.target, "evaluation": domains.evaluation}
-    for role, domain in named.items():
-        if domain is None:
-            yield f"{role:<11} not used by {config.method.name}"
-        else:
-            yield f"{role:<11} {_describe_domain(domain, config.domain(role))}"
+    used = domains.by_role()
+    for role, absent in (
+        ("source", ""),
+        ("target", f"not used by {config.method.name}"),
+        ("evaluation", "none: nothing is evaluated"),
+    ):
+        yield f"{role:<11} {_describe_domain(used[role], config.domain(role)) if role in used else absent}"
     yield from _describe_networks(config, method)
     yield f"one step    {_one_step(config, method.train(), domains.source, domains.target)}"
     yield from _describe_training(config, method, run)
@@ -110,6 +111,10 @@ def _describe_training(config: ExperimentConfig, method: Method, run: Path) -> I
     # Weights, and what the optimisers keep of each trained one: SGD a momentum, Adam two averages.
     kept = 2 if config.optimizer.name == "adam" else 1
     segmenter, every = _parameters(method.segmenter), _parameters(method)
-    megabytes = 4 * (every + kept * segmenter + 2 * (every - segmenter)) / 1e6
-    yield f"checkpoints every {train.checkpoint_every} steps, about {megabytes:.0f} MB each; {train.keep} are kept"
+    chooses = train.selection != "none"
+    average = segmenter if chooses and not hasattr(method, "teacher") else 0
+    megabytes = 4 * (every + kept * segmenter + 2 * (every - segmenter) + average) / 1e6
+    chosen = ", and the one that is chosen" if chooses else ""
+    kept_ones = f"{train.keep} are kept{chosen}"
+    yield f"checkpoints every {train.checkpoint_every} steps, about {megabytes:.0f} MB each; {kept_ones}"
     yield f"run folder  {run}{' (exists)' if run.exists() else ''}; nothing was written"

@@ -40,15 +40,16 @@ class Scores:
         }
 
     @property
-    def miou(self) -> float:
-        """Mean IoU over the protocol's classes that occur in ground truth or prediction."""
+    def miou(self) -> float | None:
+        """Mean IoU over the protocol's classes that occur in ground truth or prediction; none without labels."""
         present = [value for name, value in self.iou.items() if name in self.protocol.classes and value is not None]
-        return sum(present) / len(present) if present else 0.0
+        return sum(present) / len(present) if present else None
 
     @property
-    def pixel_accuracy(self) -> float:
-        """Share of labelled pixels that are right."""
-        return float(self.confusion.diag().sum() / self.confusion.sum().clamp(min=1))
+    def pixel_accuracy(self) -> float | None:
+        """Share of labelled pixels that are right; none without labels."""
+        labelled = int(self.confusion.sum())
+        return int(self.confusion.diag().sum()) / labelled if labelled else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `result.json`."""
@@ -93,7 +94,7 @@ def evaluate(
     protocol: LabelSpace | None = None,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> Scores:
-    """Predict every image of a labelled domain at the domain's size, score at the label's own size.
+    """Predict every image of a domain at the domain's size, score at the label's own size; none without labels.
 
     Logits are up-sampled to the label's size before the argmax, as the released evaluation does. The segmenter
     is left in the mode that it was in. Of several processes each takes its share of the images.
@@ -108,7 +109,8 @@ def evaluate(
     training = segmenter.training
     segmenter.eval()
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    for sample in read_ahead(domain, progress(range(rank(), len(domain), world_size()))):
+    labelled = len(domain) if domain.labelled else 0
+    for sample in read_ahead(domain, progress(range(rank(), labelled, world_size()))):
         assert sample.label is not None
         images = torch.from_numpy(sample.image.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
         logits = segmenter.network(segmenter.preprocess(images))[-1]

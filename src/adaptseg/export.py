@@ -199,9 +199,8 @@ def training_facts(model: str, segmenter: Segmenter) -> tuple[ExperimentConfig |
         )
     protocol = label_space(config.protocol) if config.protocol else space
     step = _read_json(checkpoint / CHECKPOINT_CARD).get("step")
-    roles = (
-        ("source", "target", "evaluation") if METHODS[config.method.name][1].uses_target else ("source", "evaluation")
-    )
+    used = {"target": METHODS[config.method.name][1].uses_target, "evaluation": config.has_evaluation}
+    roles = ["source", *(role for role, is_used in used.items() if is_used)]
     facts = {
         "description": config.description,
         "method": config.method.name,
@@ -233,7 +232,7 @@ def _figures(result: Mapping[str, Any], step: int | None) -> dict[str, Any]:
     """Return what `result.json` says of a step: all scores of the last one, mIoU of the one chosen without labels."""
     if step is None:
         return {}
-    if result.get("step") == step:
+    if result.get("step") == step and result.get("miou") is not None:
         return {key: result[key] for key in ("miou", "iou", "pixel_accuracy") if key in result}
     chosen = (result.get("selection") or {}).get("chosen") or {}
     return {"miou": chosen["miou"]} if chosen.get("step") == step and chosen.get("miou") is not None else {}
@@ -272,7 +271,8 @@ def check_images(place: Path | None, config: ExperimentConfig | None) -> tuple[l
     if config is not None:
         try:
             layout = open_layout(config.domain("evaluation"))
-            return [layout.image(index) for index in (0, len(layout.names) - 1)], "the evaluation images"
+            role = "evaluation" if config.has_evaluation else "target"
+            return [layout.image(index) for index in (0, len(layout.names) - 1)], f"the {role} images"
         except InputError:
             pass  # The data may be on another machine than the weights by now.
     return [render("camera", "val", index, (512, 256))[0] for index in range(2)], "rendered streets"

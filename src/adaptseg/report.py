@@ -29,6 +29,10 @@ LINES_OF_A_KIND = 10
 
 def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> None:
     """Print IoU per class and mIoU, a column per experiment, in per cent."""
+    console = console or Console()
+    if not any(column.mious for column in columns):
+        console.print("not evaluated: the experiment names no labelled images")
+        return
     seeds = len(columns[0].results)
     over = f", mean over {seeds} seeds" if seeds > 1 else ""
     table = Table(title=f"IoU in %, protocol {columns[0].summary()['protocol']}{over}")
@@ -44,7 +48,21 @@ def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> 
         table.add_section()
         for name, texts in cost_rows(columns):
             table.add_row(name, *texts, style="dim")
-    (console or Console()).print(table)
+    console.print(table)
+
+
+def print_selection(column: SeedRuns) -> None:
+    """Print for each run which snapshot was chosen without labels, and the mIoU of that one, the last and the best."""
+    for run, result in zip(column.runs, column.results, strict=True):
+        if selection := result.get("selection"):
+            names = {"chosen": "chosen", "last": "last", "best_by_labels": "best by labels, no fair choice"}
+            found = {name: selection[key] for key, name in names.items() if selection[key]}
+            steps = "; ".join(f"{name}: step {at['step']}{_miou(at['miou'])}" for name, at in found.items())
+            print(f"{run}: by {selection['criterion'].replace('_', ' ')}, without labels, {steps}")
+
+
+def _miou(share: float | None) -> str:
+    return "" if share is None else f" ({100 * share:.1f})"
 
 
 def print_check(report: Report, console: Console | None = None) -> None:
@@ -87,17 +105,19 @@ def _percent(share: float) -> str:
 
 
 def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images: int = 4) -> None:
-    """Write a picture: image, each experiment's prediction (its first seed), ground truth, and the classes' legend.
+    """Write a picture: image, each experiment's prediction (its first seed), any ground truth, the classes' legend.
 
     Args:
         columns: finished experiments.
-        domain: labelled images to show; evenly spaced ones are taken.
+        domain: images to show, of which evenly spaced ones are taken.
         path: the PNG file.
         images: number of rows.
     """
     models = [load_model(column.runs[0]) for column in columns]
     indices = np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int)
-    titles = ["image", *(f"{column.name}  {100 * column.mious[0]:.1f}" for column in columns), "ground truth"]
+    scores = [f"  {100 * column.mious[0]:.1f}" if column.mious else "" for column in columns]
+    names = [f"{column.name}{score}" for column, score in zip(columns, scores, strict=True)]
+    titles = ["image", *names, *(["ground truth"] if domain.labelled else [])]
     first = domain.read(int(indices[0]))[0]
     width = 3.6
     height = width * first.shape[0] / first.shape[1]
@@ -111,8 +131,8 @@ def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images
     shown: set[int] = set()
     for row, index in zip(axes, indices, strict=True):
         image, label = domain.read(int(index))
-        assert label is not None
-        maps = [*(model.predict(_at_size(image, domain)) for model in models), label]
+        predictions = [model.predict(_at_size(image, domain)) for model in models]
+        maps = predictions if label is None else [*predictions, label]
         shown.update(int(value) for train_ids in maps for value in np.unique(train_ids))
         pictures = [image, *(domain.label_space.palette[train_ids] for train_ids in maps)]
         for axis, picture in zip(row, pictures, strict=True):

@@ -135,7 +135,7 @@ def selection_result(lines: Sequence[Mapping[str, Any]], criterion: str, chosen:
     Args:
         lines: of the log, by step; the last is that of the last snapshot.
         criterion: that chose.
-        chosen: its `step` and `miou`.
+        chosen: its `step` and `miou`, none without labels.
     """
     snapshots = [line for line in lines if PREFIX + criterion in line]
     # Of snapshots that were not all evaluated, the labels' best is not known.
@@ -150,4 +150,4 @@ def selection_result(lines: Sequence[Mapping[str, Any]], criterion: str, chosen:
 
 
 def _step_and_miou(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {"step": line["step"], "miou": line["miou"]}
+    return {"step": line["step"], "miou": line.get("miou")}

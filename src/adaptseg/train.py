@@ -286,7 +286,7 @@ class Training:
     def score_snapshot(self, log: RunLog, step: int, scores: Scores | None) -> None:
         """Log the snapshot after `step` iterations: mIoU where it was evaluated, and its label-free scores."""
         self.finite.check()
-        values = {"miou": scores.miou} if scores else {}
+        values = {} if scores is None or scores.miou is None else {"miou": scores.miou}
         if self.scorer is not None and self.teacher is not None:
             share_buffers(self.method)
             share_buffers(self.teacher)

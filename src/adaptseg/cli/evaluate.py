@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adaptseg.atomic import write_text
 from adaptseg.cli.parser import Parser
+from adaptseg.errors import InputError
 
 
 def parser() -> Parser:
@@ -49,6 +50,11 @@ def run(options: Namespace) -> None:
     experiment = options.experiment or run_folder(options.model)
     content = read_experiment(experiment)[1] if experiment else published_evaluation(segmenter.label_space)
     config = build_config(content, options.overrides)
+    if not config.has_evaluation:
+        raise InputError(
+            f"{experiment}: names no labelled images to evaluate on; add --evaluation.root=FOLDER and its"
+            " --evaluation.label_map"
+        )
     domain = Domain(config.domain("evaluation"), segmenter.label_space)
     protocol = label_space(config.protocol) if config.protocol else None
     result = evaluate(segmenter, domain, protocol, lambda indices: track(indices, "evaluating")).to_dict()

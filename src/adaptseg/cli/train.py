@@ -56,7 +56,7 @@ def run(options: Namespace) -> None:
             print(line, flush=True)
         return
     from adaptseg.distributed import is_main
-    from adaptseg.report import print_table
+    from adaptseg.report import print_selection, print_table
 
     if options.seeds:
         out = Path(config.out or Path("runs", name))
@@ -69,6 +69,7 @@ def run(options: Namespace) -> None:
         columns = compare.SeedRuns(name, (out,), (json.loads((out / "result.json").read_text()),))
     if is_main():
         print_table([columns])
+        print_selection(columns)
         print(f"written: {out}")
         if (out / "report.html").is_file():
             print(f"report: {out / 'report.html'}")

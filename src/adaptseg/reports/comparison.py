@@ -89,7 +89,7 @@ def comparison_page(columns: Sequence[SeedRuns], device: torch.device, notes: Se
         gallery = experiments_gallery([column.name for column in columns], firsts, device)
     except (InputError, OSError) as error:
         notes.append(f"No pictures: {error}")
-    scored = {column.name: column.mious for column in columns if None not in column.mious}
+    scored = {column.name: column.mious for column in columns if column.mious}
     space = label_space(firsts[0].config.label_space)
     return render(
         "comparison.html",

@@ -169,12 +169,16 @@ def run_page(run: Run, baseline: Run | None, device: torch.device) -> str:
 def facts(run: Run) -> dict[str, str]:
     """Return what a run is, for the top of its page."""
     cost = training_cost(run.path)
-    source, evaluation = run.config.source, run.config.domain("evaluation")
+    source, evaluation = run.config.source, run.config.domain("evaluation") if run.config.has_evaluation else None
     known = {
         "run": str(run.path),
         "method": run.config.method.name,
         "source": " ".join(filter(None, (source.layout, source.root))),
-        "evaluated on": " ".join(filter(None, (evaluation.layout, evaluation.root, *(evaluation.split or ())))),
+        "evaluated on": (
+            " ".join(filter(None, (evaluation.layout, evaluation.root, *(evaluation.split or ()))))
+            if evaluation
+            else "nothing: no labels"
+        ),
         "iterations": str(run.steps),
         "seed": str(run.config.seed),
         "training": f"{cost['seconds'] / 60:.1f} min" if cost["seconds"] else "",
@@ -192,8 +196,11 @@ def tiles(run: Run, baseline: Run | None) -> list[Tile]:
         made.append(Tile(percent(result["miou"]), "mIoU, last iteration", f"step {result.get('step', run.steps)}"))
     chosen, best = selection.get("chosen") or {}, selection.get("best_by_labels") or {}
     if chosen:
-        hint = f"step {chosen['step']}, by {readable(str(selection.get('criterion')))}"
-        made.append(Tile(percent(chosen.get("miou")), "mIoU, chosen without labels", hint))
+        step, criterion = f"step {chosen['step']}", f"by {readable(str(selection.get('criterion')))}"
+        if chosen.get("miou") is None:
+            made.append(Tile(step, "chosen without labels", criterion))
+        else:
+            made.append(Tile(percent(chosen["miou"]), "mIoU, chosen without labels", f"{step}, {criterion}"))
     if best:
         made.append(Tile(percent(best.get("miou")), "mIoU, best by labels", f"step {best['step']}; no fair choice"))
     before = (baseline.result or {}).get("miou") if baseline else None
@@ -206,13 +213,13 @@ def tiles(run: Run, baseline: Run | None) -> list[Tile]:
 
 
 def class_rows(run: Run, baseline: Run | None) -> list[dict[str, Any]]:
-    """Return each class with its colour, IoU, the baseline's, and the difference; none without a result."""
+    """Return each class with its colour, IoU, the baseline's, and the difference; none without scores."""
     space = label_space(run.config.label_space)
     iou = (run.result or {}).get("iou") or {}
     before = ((baseline.result or {}).get("iou") or {}) if baseline else {}
     averaged = ((run.result or {}).get("protocol") or {}).get("classes") or run.classes
     rows = []
-    for train_id, name in enumerate(run.classes if iou else ()):
+    for train_id, name in enumerate(run.classes if any(share is not None for share in iou.values()) else ()):
         now, then = iou.get(name), before.get(name)
         gain = None if now is None or then is None else now - then
         row = {"name": name, "colour": colour(space, train_id), "iou": now, "before": then, "gain": gain}
