@@ -33,7 +33,8 @@ def test_confusion_of_ignored_and_of_all_pixels() -> None:
     predicted = torch.zeros((3, 3), dtype=torch.int64)
     confusion = confusion_matrix(predicted, labels, 4)
     assert confusion.sum() == 0
-    assert Scores(confusion, SPACE, SPACE).miou == 0
+    scores = Scores(confusion, SPACE, SPACE)
+    assert (scores.miou, scores.pixel_accuracy) == (None, None)
     assert confusion_matrix(predicted, labels * 0, 4)[0, 0] == 9
 
 

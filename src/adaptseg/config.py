@@ -221,7 +221,7 @@ class TrainConfig:
     """Iterations between lines of metrics.jsonl."""
     evaluate_every: int | None = None
     """Iterations between evaluations; none: only at the end."""
-    selection: str = "flip_agreement"
+    selection: str = "class_frequency_distance"
     """Criterion that chooses a snapshot without target labels (docs/model-selection.md), or none. Snapshots are the
     evaluations' (without evaluate_every, the checkpoints') and the last iteration's; checkpoints/chosen is the best."""
     checkpoint_every: int = 5000

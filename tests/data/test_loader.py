@@ -128,3 +128,21 @@ def test_images_of_different_sizes_need_a_size(experiment: dict[str, Any], tmp_p
     dataset = StepDataset(source(experiment), "source", seed=1, batch=5, flip=False)
     with pytest.raises(InputError, match=r"source\.size"):
         dataset[0]
+
+
+class Lost(StepDataset):
+    """Fails as the connection to a worker does that dies while its batch is fetched."""
+
+    def __getitem__(self, step: int) -> Batch:
+        if step == 2:
+            raise ConnectionResetError("connection reset by peer")
+        return super().__getitem__(step)
+
+
+def test_a_worker_that_is_just_dying_is_one_line(experiment: dict[str, Any]) -> None:
+    config = build_config(experiment)
+    domain = Domain(config.domain("source"), label_space(config.label_space))
+    with pytest.raises(InputError, match=r"^train\.workers: ConnectionResetError: .*; was a worker short of memory\?"):
+        list(batches(Lost(domain, "source", 0, 2, flip=False), 0, 4, workers=1, pin_memory=False))
+    with pytest.raises(ConnectionResetError):
+        list(batches(Lost(domain, "source", 0, 2, flip=False), 0, 4, workers=0, pin_memory=False))

@@ -139,12 +139,13 @@ def batches(dataset: StepDataset, first_step: int, steps: int, workers: int, pin
             if isinstance(answer, InputError):
                 raise answer
             yield answer
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, OSError) as error:
+        # A worker that is just dying is told by its connection, or by torch as soon as it is dead.
+        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
             raise
         raise InputError(
-            f"train.workers: {str(error).splitlines()[0]}; was it short of memory? Lower train.workers or the images'"
-            " size, and go on with --resume; the last checkpoint is kept"
+            f"train.workers: {f'{type(error).__name__}: {error}'.splitlines()[0]}; was a worker short of memory? Lower"
+            " train.workers or the images' size, and go on with --resume; the last checkpoint is kept"
         ) from error
 
 
