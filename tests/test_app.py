@@ -195,7 +195,7 @@ def test_the_source_only_run_is_given_named_or_found(runs: Path) -> None:
     own, beside, elsewhere = runs / "runs" / "own", runs / "runs" / "own-source", runs / "else" / "where"
     (found,) = read_choices([own], None, CPU)
     assert [network.title for network in found.networks] == ["source only", "adapted (adaptsegnet)"]
-    assert re.fullmatch(r"own – adaptsegnet, mIoU \d+\.\d %", found.label)
+    assert re.fullmatch(r"own, mIoU \d+\.\d %", found.label)
     (given,) = read_choices([elsewhere, own, own], None, CPU)
     (named,) = read_choices([own], elsewhere, CPU)
     assert len(given.networks) == len(named.networks) == 2
@@ -210,7 +210,7 @@ def test_a_baseline_is_loaded_once_and_equal_names_are_told_apart(runs: Path, tm
     copy = tmp_path / "own"
     shutil.copytree(own, copy, symlinks=True)
     choices = read_choices([own, copy, runs / "runs" / "own-source"], None, CPU)
-    assert [choice.label.partition(" – ")[0] for choice in choices] == [str(own), str(copy)]
+    assert [choice.label.partition(", ")[0] for choice in choices] == [str(own), str(copy)]
     assert choices[0].networks[0].segmenter is choices[1].networks[0].segmenter
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-
-# Before gradio is imported, which would ask its makers' server for newer versions.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+from typing import Any
 
 import gradio
 from markupsafe import Markup
@@ -40,12 +36,13 @@ HEAD = (
 )
 
 
-def serve(choices: Sequence[Choice], examples: str | None, host: str, port: int | None) -> None:
+def serve(choices: Sequence[Choice], examples: str | None, folder: Path, host: str, port: int | None) -> None:
     """Serve the page until a signal ends it.
 
     Args:
         choices: the networks to choose from.
         examples: folder with images to pick from; none: renderings of the embedded streets.
+        folder: for the renderings; what is in it can be read by everyone who sees the page.
         host: address to listen on.
         port: to listen on; none: the first that is free from `FIRST_PORT` on.
 
@@ -53,33 +50,31 @@ def serve(choices: Sequence[Choice], examples: str | None, host: str, port: int 
         InputError: the address cannot be listened on, or there are no examples.
     """
     port = find_port(host, port)
-    with tempfile.TemporaryDirectory(prefix="adaptseg-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # Uploads lie there.
-        page = build_page(choices, find_examples(examples) if examples else render_examples(Path(folder)))
-        page.launch(
-            server_name=host,
-            server_port=port,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            ssr_mode=False,
-            mcp_server=False,
-            enable_monitoring=False,
-            run_history=False,
-            footer_links=[],
-            max_file_size=MAX_UPLOAD,
-            theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            css_paths=TEMPLATES / "app.css",
-        )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
-        try:
-            print(f"adaptseg app: {page.local_url} (Ctrl-C ends it)", flush=True)
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print()
-        finally:
-            page.close(verbose=False)
+    page = build_page(choices, find_examples(examples) if examples else render_examples(folder))
+    page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        max_file_size=MAX_UPLOAD,
+        theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css_paths=TEMPLATES / "app.css",
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        print(f"adaptseg app: {page.local_url} (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        page.close(verbose=False)
 
 
 def find_port(host: str, wanted: int | None) -> int:
@@ -115,13 +110,14 @@ def build_page(choices: Sequence[Choice], examples: Sequence[Path]) -> gradio.Bl
         photo = str(examples[event.index])
         return photo, show(photo, choice)
 
-    with gradio.Blocks(title="adaptseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)) as page:
+    page = gradio.Blocks(title="adaptseg", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS))
+    with page:
         photo = gradio.State(str(examples[0]))
         gradio.HTML(HEAD, elem_classes="head")
         with gradio.Row():
             with gradio.Column(scale=1, min_width=340):
                 # Not gradio.Image: it decodes uploads itself, and the browser would, however large they are.
-                upload = gradio.File(label=f"Photo: {', '.join(FORMATS)}", elem_id="upload", height=140)
+                upload = gradio.File(label=f"Photo: {', '.join(FORMATS)}", elem_id="upload", height=160)
                 gallery = gradio.Gallery(
                     [_thumbnail(path) for path in examples],
                     label="Examples",
@@ -141,7 +137,7 @@ def build_page(choices: Sequence[Choice], examples: Sequence[Path]) -> gradio.Bl
                 )
             with gradio.Column(scale=3, min_width=320):
                 result = gradio.HTML(elem_id="result", min_height=300)
-        network = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
+        network: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
         page.load(show, [photo, run], result, **network)
         run.input(show, [photo, run], result, **network)
         upload.upload(show_upload, [upload, run], [photo, result, gallery, upload], **network)

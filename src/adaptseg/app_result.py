@@ -102,7 +102,7 @@ def _baseline(run: Run, runs: Sequence[Run], baseline: Path | None) -> Run | Non
 
 def _label(name: str, run: Run) -> str:
     scores = run.points("miou")
-    return f"{name} – {run.config.method.name}" + (f", mIoU {100 * scores[-1][1]:.1f} %" if scores else "")
+    return name + (f", mIoU {100 * scores[-1][1]:.1f} %" if scores else "")
 
 
 def result_page(name: str, photo: UInt8Array, choice: Choice) -> str:

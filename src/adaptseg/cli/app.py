@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -35,9 +37,13 @@ def run(options: Namespace) -> None:
     from adaptseg.extras import require_extra
 
     require_extra("app", "adaptseg app", "gradio")
-    from adaptseg.app import serve
     from adaptseg.app_result import read_choices
     from adaptseg.models.devices import choose_device
 
     choices = read_choices(options.runs, options.baseline, choose_device(options.device))
-    serve(choices, options.examples, options.host, options.port)
+    with tempfile.TemporaryDirectory(prefix="adaptseg-app-") as folder:
+        # Before gradio is imported: it keeps uploads there, and would ask its makers' server for newer versions.
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
+        from adaptseg.app import serve
+
+        serve(choices, options.examples, Path(folder), options.host, options.port)
