@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from adaptseg.checkpoint import chosen_checkpoint, saved_checkpoints
 from adaptseg.cli import main
+from adaptseg.compare import SeedRuns
 from adaptseg.config import CRITERIA
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import LabelSpace
@@ -25,6 +26,7 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import build_config
 from adaptseg.models.segmenter import Segmenter
 from adaptseg.models.weights import load_model
+from adaptseg.report import print_selection
 from adaptseg.run_log import read_log
 from adaptseg.selection import (
     LAYOUT,
@@ -251,6 +253,19 @@ def test_labels_of_the_target_are_not_read(method: str, experiment: dict[str, An
     assert run_result(tmp_path / "with")["selection"]["chosen"] == run_result(tmp_path / "without")["selection"]["last"]
 
 
+def test_the_choice_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    last, chosen, best = ({"step": step, "miou": miou} for step, miou in ((300, 0.52), (100, None), (200, 0.578)))
+    selection = {"criterion": "flip_agreement", "last": last, "chosen": chosen, "best_by_labels": best}
+    print_selection(SeedRuns("mine", (Path("a"),), ({"selection": selection},)))
+    assert capsys.readouterr().out == (
+        "a: last: step 300, 52.0; chosen without labels (flip agreement): step 100;"
+        " best by labels (no fair choice): step 200, 57.8\n"
+    )
+    same = selection | {"chosen": last, "best_by_labels": None}
+    print_selection(SeedRuns("mine", (Path("a"), Path("b")), ({"selection": same}, {})))
+    assert capsys.readouterr().out == ""
+
+
 def test_nothing_is_chosen_without_a_target(
     experiment: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,7 +292,8 @@ def test_nothing_is_evaluated_without_labels(
     printed = capsys.readouterr().out
     assert "not evaluated: the experiment names no labelled images" in printed
     step = run_result(run)["selection"]["chosen"]["step"]
-    assert f"chosen: step {step}; last: step 4\n" in printed
+    choice = f"{run}: last: step 4; chosen without labels (class frequency distance): step {step}\n"
+    assert (choice in printed) == (step != 4)
     assert all("miou" not in line for line in read_log(run))
     assert sum(f"{PREFIX}entropy" in line for line in read_log(run)) == 4
     result = run_result(run)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -52,17 +53,21 @@ def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> 
 
 
 def print_selection(column: SeedRuns) -> None:
-    """Print for each run which snapshot was chosen without labels, and the mIoU of that one, the last and the best."""
+    """Print of each run the last snapshot, the one chosen without labels and the labels' best, unless they are one."""
     for run, result in zip(column.runs, column.results, strict=True):
-        if selection := result.get("selection"):
-            names = {"chosen": "chosen", "last": "last", "best_by_labels": "best by labels, no fair choice"}
-            found = {name: selection[key] for key, name in names.items() if selection[key]}
-            steps = "; ".join(f"{name}: step {at['step']}{_miou(at['miou'])}" for name, at in found.items())
-            print(f"{run}: by {selection['criterion'].replace('_', ' ')}, without labels, {steps}")
+        selection = result.get("selection") or {}
+        named = {
+            "last": "last",
+            "chosen": f"chosen without labels ({str(selection.get('criterion')).replace('_', ' ')})",
+            "best_by_labels": "best by labels (no fair choice)",
+        }
+        found = {name: selection[key] for key, name in named.items() if selection.get(key)}
+        if len({at["step"] for at in found.values()}) > 1:
+            print(f"{run}: " + "; ".join(f"{name}: step {at['step']}{_miou(at)}" for name, at in found.items()))
 
 
-def _miou(share: float | None) -> str:
-    return "" if share is None else f" ({100 * share:.1f})"
+def _miou(snapshot: Mapping[str, Any]) -> str:
+    return "" if snapshot["miou"] is None else f", {100 * snapshot['miou']:.1f}"
 
 
 def print_check(report: Report, console: Console | None = None) -> None:
