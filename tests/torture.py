@@ -25,7 +25,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from adaptseg.checkpoint import METHOD_WEIGHTS, TRAINING_STATE, saved_checkpoints
+from adaptseg.checkpoint import TRAINING_STATE, saved_checkpoints
 from tests.conftest import small_experiment
 from tests.test_train import metrics
 
@@ -80,8 +80,9 @@ def newest(run: Path) -> str:
 
 
 def state_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Return every tensor of a checkpoint: networks and optimisers."""
-    state = load_file(checkpoint / "segmenter.safetensors") | load_file(checkpoint / METHOD_WEIGHTS)
+    """Return every tensor of a checkpoint: networks, averaged weights and optimisers."""
+    files = checkpoint.glob("*.safetensors")
+    state = {f"{file.name}.{name}": value for file in files for name, value in load_file(file).items()}
     return state | dict(tensors(torch.load(checkpoint / TRAINING_STATE, weights_only=True), "training"))
 
 
