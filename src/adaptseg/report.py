@@ -37,9 +37,9 @@ def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> 
     seeds = len(columns[0].results)
     over = f", mean over {seeds} seeds" if seeds > 1 else ""
     table = Table(title=f"IoU in %, protocol {columns[0].summary()['protocol']}{over}")
-    table.add_column("class")
+    table.add_column("class", no_wrap=True)
     for column in columns:
-        table.add_column(column.name, justify="right")
+        table.add_column(column.name, justify="right", overflow="fold")  # Cut off, names would look alike.
     rows = list(table_rows(columns))
     for name, texts in rows:
         if name == rows[-1][0]:
