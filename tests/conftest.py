@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ def experiment(tmp_path: Path) -> dict[str, Any]:
     content = small_experiment(tmp_path)
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
     return content
+
+
+def logged_iterations(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log but for those of snapshots."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "lr/segmenter" in line]
 
 
 def small_experiment(tmp_path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from adaptseg import load_model
 from adaptseg.cli import COMMANDS, main, overview
 from adaptseg.errors import InputError
 from tests.command_lines import accept
+from tests.conftest import logged_iterations
 
 Run = Callable[..., str]
 
@@ -52,7 +53,7 @@ def test_train_evaluate_predict(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "result.json",
         "tensorboard",
     }
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = logged_iterations(run)
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert {"seg1", "adv1", "d1", "lr/segmenter", "images_per_second"} <= lines[0].keys()
     assert (run / "checkpoints" / "last").resolve().name == "step-000004"

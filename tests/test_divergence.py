@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import build_config
 from adaptseg.methods.adaptsegnet import AdaptSegNet
 from adaptseg.train import train
+from tests.conftest import logged_iterations
 from tests.test_train import weights
 
 NAN = float("nan")
@@ -78,7 +78,7 @@ def test_isolated_broken_steps_can_be_left_out(
     broken_at({1, 2}, monkeypatch)
     train(build_config(experiment, ["--train.skip_nonfinite=2"]), tmp_path / "run")
     assert all(bool(torch.isfinite(value.float()).all()) for value in weights(tmp_path / "run").values())
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged_iterations(tmp_path / "run")
     assert [line.get("skipped") for line in lines] == [None, 1, 2, 2]
     assert ["seg1" in line for line in lines] == [True, False, False, True]
 

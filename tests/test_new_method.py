@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from adaptseg.experiment import build_config
 from adaptseg.methods import METHODS
 from adaptseg.train import train
+from tests.conftest import logged_iterations
 
 PAGE = Path(__file__).parents[1] / "docs" / "new-method.md"
 
@@ -31,6 +31,6 @@ def test_the_pages_method_trains_and_resumes(
     overrides = ["--method.name=confident", "--method.lambda_seg=[1.0]", "--method.share=0.5"]
     train(build_config(experiment, [*overrides, "--train.schedule_steps=6"]), tmp_path / "run")
     train(build_config(experiment, [*overrides, "--train.steps=6"]), tmp_path / "run", resume=True)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged_iterations(tmp_path / "run")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert all(line["target"] > 0 for line in lines)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.experiment import build_config
 from adaptseg.throughput import Meter, peak_memory
 from adaptseg.train import train
+from tests.conftest import logged_iterations
 
 CPU = torch.device("cpu")
 
@@ -75,6 +75,6 @@ def test_in_the_log(
 
     monkeypatch.setattr(Domain, "__getitem__", slow)
     train(build_config(experiment), tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged_iterations(tmp_path / "run")
     assert all(line["data_wait"] > 0.3 and line["tflops"] > 0 and line["memory_mb"] > 100 for line in lines)
     assert "adaptseg prepare" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
 from adaptseg.experiment import build_config, read_experiment
 from adaptseg.train import train
+from tests.conftest import logged_iterations
 
 THROUGHPUT = ("step_seconds", "images_per_second", "data_wait", "tflops", "memory_mb")
 
@@ -30,7 +31,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
 
 def logged_steps(run: Path) -> list[float]:
     """Return the steps of which losses are logged."""
-    return [line["step"] for line in metrics(run) if "seg1" in line]
+    return [line["step"] for line in logged_iterations(run)]
 
 
 def interrupted(config: ExperimentConfig, run: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:

@@ -301,7 +301,7 @@ class ExperimentConfig:
     source: DomainConfig
     """The labelled domain."""
     target: DomainConfig = field(default_factory=DomainConfig)
-    """The unlabelled domain; methods without adaptation do not read it."""
+    """The unlabelled domain; methods without adaptation do not train on it."""
     evaluation: DomainConfig = field(default_factory=DomainConfig)
     """Labelled images to evaluate on. Layout, root, size, classes and label_map left out are the target's; all left
     out: there are none, and nothing is evaluated."""
