@@ -58,7 +58,7 @@ golden: $(STAMP) ## only the tests against figures of the authors' released code
 	$(PYTEST) -m golden
 
 bench: $(STAMP) ## time the training step, evaluation and input against plain code; up to 10 minutes and 10 GB
-	OMP_NUM_THREADS=1 $(BIN)/adaptseg bench --threads 1 --json runs/bench.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --threads 1 --json runs/bench.json
 
 fuzz: $(STAMP) ## 10000 damaged inputs through the readers; what goes wrong is kept in runs/fuzz-failures
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 10000 --seed 0
@@ -66,9 +66,10 @@ fuzz: $(STAMP) ## 10000 damaged inputs through the readers; what goes wrong is k
 lint: $(STAMP) ## the hooks alone: ruff, mypy, codespell
 	$(BIN)/pre-commit run --all-files
 
-format: $(STAMP) ## rewrite the Python files as ruff wants them
+format: $(STAMP) ## rewrite the Python files as ruff wants them, and the README's tree of files
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	$(BIN)/python docs/readme_tree.py
 
 lock: ## write constraints.txt anew (needs uv)
 	@command -v "$(UV)" >/dev/null 2>&1 || \

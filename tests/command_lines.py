@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 
 from adaptseg.cli import COMMANDS
-from adaptseg.experiment import build_config, preset_names, read_experiment
+from adaptseg.experiment import preset_names, read_experiment
+from adaptseg.methods.configuration import build_config
 
 ANY_PRESET = "streets"
 """Stands for experiments that a reader would have written."""

@@ -17,12 +17,12 @@ import torch
 import yaml
 from PIL import Image
 
-from adaptseg.checkpoint import saved_checkpoints
 from adaptseg.distributed import launched_processes
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
-from adaptseg.train import train
-from tests.test_train import metrics, weights
+from adaptseg.methods.configuration import build_config
+from adaptseg.training.checkpoint import saved_checkpoints
+from adaptseg.training.loop import train
+from tests.training.test_loop import metrics, weights
 
 
 def torchrun(folder: Path, run: str, *options: str) -> list[str]:
@@ -116,7 +116,7 @@ def test_what_started_this_process(
 def test_synchronised_batch_norm_needs_cuda(folder: Path) -> None:
     from adaptseg.methods import build_method
     from adaptseg.methods.base import build_segmenter
-    from adaptseg.train import synchronised
+    from adaptseg.training.loop import synchronised
 
     config = config_of(folder)
     with pytest.raises(InputError, match=r"train\.sync_batch_norm needs CUDA"):

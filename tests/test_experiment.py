@@ -7,7 +7,8 @@ import pytest
 
 from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config, parse_yaml, preset_names, read_experiment, write_config
+from adaptseg.experiment import parse_yaml, preset_names, read_experiment, write_config
+from adaptseg.methods.configuration import build_config
 
 
 @pytest.mark.parametrize("name", preset_names())

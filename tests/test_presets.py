@@ -10,10 +10,11 @@ from torch import nn
 from adaptseg.cli import main
 from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config, preset_names, read_experiment
+from adaptseg.experiment import preset_names, read_experiment
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
-from adaptseg.models.download import is_url
+from adaptseg.methods.configuration import build_config
+from adaptseg.segmenter.download import is_url
 from tests.data.preset_trees import build_preset_trees
 
 FAMILY = [f"gta5-cityscapes-{name}" for name in ("minent", "advent", "maxsquare", "fda", "dacs", "daformer", "mic")]
@@ -129,7 +130,7 @@ def test_missing_data_are_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_another_label_space_than_the_trained_one_is_refused(data: Path) -> None:
-    from adaptseg.domains import open_domains
+    from adaptseg.data.domains import open_domains
 
     config = config_of("synthia-cityscapes13-multi", "--data", str(data), "--protocol=cityscapes19")
     with pytest.raises(InputError, match="protocol cityscapes19"):

@@ -25,9 +25,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from adaptseg.checkpoint import TRAINING_STATE, saved_checkpoints
+from adaptseg.training.checkpoint import TRAINING_STATE, saved_checkpoints
 from tests.conftest import small_experiment
-from tests.test_train import metrics
+from tests.training.test_loop import metrics
 
 STEPS = 150
 METHODS = ("source_only", "adaptsegnet")

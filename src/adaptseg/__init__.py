@@ -10,13 +10,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adaptseg.models.segmenter import Segmenter
-    from adaptseg.models.weights import load_model
+    from adaptseg.segmenter.loading import load_model
+    from adaptseg.segmenter.segmenter import Segmenter
 
 __version__ = version("adaptseg")
 __all__ = ["Segmenter", "load_model"]
 
-_PLACES = {"Segmenter": "adaptseg.models.segmenter", "load_model": "adaptseg.models.weights"}
+_PLACES = {"Segmenter": "adaptseg.segmenter.segmenter", "load_model": "adaptseg.segmenter.loading"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from adaptseg.data.files import MAX_PIXELS
 from adaptseg.errors import InputError
 
 MAX_COUNT = 1_000_000
+MAX_PIXELS = 100_000_000
+"""Larger images are refused before they are decoded (decompression bombs)."""
 
 
 def _require(condition: bool, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 """Characters that end a line, or that a terminal obeys."""
@@ -22,3 +23,19 @@ class InputError(ValueError):
             end = LONGEST_MESSAGE // 4
             line = f"{line[: LONGEST_MESSAGE - end - 3]} … {line[-end:]}"
         super().__init__(line)
+
+
+def require_extra(extra: str, purpose: str, *modules: str) -> None:
+    """Refuse to go on without the libraries of an extra.
+
+    Args:
+        extra: the extra of this package that has them.
+        purpose: what needs them, for the message.
+        modules: the names that they are imported by.
+
+    Raises:
+        InputError: one of the modules is not installed.
+    """
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{purpose} needs {', '.join(missing)}; pip install 'adaptseg[{extra}]'")

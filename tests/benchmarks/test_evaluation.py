@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adaptseg.benchmarks.evaluation import CLASSES, evaluation_speed, fast_confusion, plain_confusion
+from benchmarks.evaluation import CLASSES, evaluation_speed, fast_confusion, plain_confusion
 
 
 def test_both_ways_count_the_same() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptseg.benchmarks.input import CAFFE_MEAN_BGR, FILE_SIZE, input_speed, plain_reading, write_pictures
 from adaptseg.config import DomainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
+from benchmarks.input import CAFFE_MEAN_BGR, FILE_SIZE, input_speed, plain_reading, write_pictures
 
 
 @pytest.mark.slow

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from adaptseg.benchmarks.settings import StepSettings
-from adaptseg.benchmarks.table import print_step
-from adaptseg.cli import main
+from benchmarks.__main__ import main
+from benchmarks.settings import StepSettings
+from benchmarks.table import print_step
 
 
 @pytest.mark.slow
 def test_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "--size 64x64 --backbone resnet18 --width 8 --iterations 1 --threads 1 --no-compile --device cpu"
-    main(["bench", "step", "evaluation", *arguments.split(), "--json", str(tmp_path / "bench.json")])
+    main(["step", "evaluation", *arguments.split(), "--json", str(tmp_path / "bench.json")])
     output = capsys.readouterr().out
     result = json.loads((tmp_path / "bench.json").read_text())
     assert result["settings"]["size"] == [64, 64]
@@ -47,7 +47,7 @@ def test_a_way_that_failed_has_its_reason_in_the_table(capsys: pytest.CaptureFix
 )
 def test_bad_options_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        main(["bench", *arguments])
+        main(arguments)
     assert left.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line

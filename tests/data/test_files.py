@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptseg.data import archives
-from adaptseg.data.archives import JoinedTree, ZipTree, find_tree
 from adaptseg.data.files import FolderTree, decode_image, decode_label, open_image, resize_image, resize_label
+from adaptseg.data.layouts import archives
+from adaptseg.data.layouts.archives import JoinedTree, ZipTree, find_tree
 from adaptseg.errors import InputError
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 
-from adaptseg.data import published_labels as tables
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace, label_space
-from adaptseg.data.published import PUBLISHED
+from adaptseg.data.layouts import published_labels as tables
+from adaptseg.data.layouts.published import PUBLISHED
 from adaptseg.errors import InputError
 
 CITYSCAPES_NAMES = {label.name for label in cityscapes_labels}

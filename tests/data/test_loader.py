@@ -12,7 +12,7 @@ from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
 from adaptseg.data.sampling import random_generator, sample_indices
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
+from adaptseg.methods.configuration import build_config
 
 
 def source(experiment: dict[str, Any]) -> Domain:

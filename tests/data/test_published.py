@@ -12,8 +12,8 @@ from PIL import Image
 from adaptseg.config import DomainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import IGNORE_INDEX, label_space
-from adaptseg.data.layouts import LAYOUTS, open_layout
-from adaptseg.data.published import PUBLISHED
+from adaptseg.data.layouts.published import PUBLISHED
+from adaptseg.data.layouts.registry import LAYOUTS, open_layout
 from adaptseg.errors import InputError
 from tests.data.published_trees import CITYSCAPES_IDS, TREES, build_tree, make_image, make_names, samples
 

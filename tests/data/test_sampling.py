@@ -13,7 +13,7 @@ from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import StepDataset
 from adaptseg.data.sampling import RareClassSampling, class_pixels
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
+from adaptseg.methods.configuration import build_config
 from tests.conftest import CLASSES
 
 

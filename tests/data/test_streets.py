@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from adaptseg.data.streets import STREETS_CLASSES, STYLES, render
+from adaptseg.data.streets.worlds import STREETS_CLASSES, STYLES, render
 
 SIZE = (128, 64)
 SPLIT = 60

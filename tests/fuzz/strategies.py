@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptseg.config import DomainConfig, ExperimentConfig, ModelConfig, OptimizerConfig, TrainConfig
-from adaptseg.data.layouts import LAYOUTS
+from adaptseg.data.layouts.registry import LAYOUTS
 from adaptseg.methods import METHODS
 from adaptseg.models.discriminator import DiscriminatorConfig
 

@@ -25,27 +25,28 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.optim import Optimizer
 
-import adaptseg.train  # noqa: F401  (the command line imports it, and its libraries make caches as they load)
+import adaptseg.training.loop  # noqa: F401  (the command line imports it, and its libraries make caches as they load)
 from adaptseg import cli
-from adaptseg.checkpoint import load_checkpoint, save_checkpoint
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import decode_image, decode_label
-from adaptseg.data.label_decoding import decode_class_ids, decode_synthia
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.layouts.label_decoding import decode_class_ids, decode_synthia
+from adaptseg.data.layouts.published_labels import CITYSCAPES_IDS, SYNTHIA_IDS
 from adaptseg.data.prepared import Prepared
-from adaptseg.data.published_labels import CITYSCAPES_IDS, SYNTHIA_IDS
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config, preset_names, read_experiment, write_config
-from adaptseg.export import write_weights
-from adaptseg.hub import export_card, write_folder
-from adaptseg.inputs import find_inputs
+from adaptseg.experiment import preset_names, read_experiment, write_config
+from adaptseg.export.export import write_weights
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
-from adaptseg.models.initial_weights import initialise_from
-from adaptseg.models.state_dicts import read_state_dict
-from adaptseg.models.weights import load_model
-from adaptseg.predict import predict_files
+from adaptseg.methods.configuration import build_config
+from adaptseg.predict.inputs import find_inputs
+from adaptseg.predict.predictions import predict_files
+from adaptseg.segmenter.hub import export_card, write_folder
+from adaptseg.segmenter.initial_weights import initialise_from
+from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.state_dicts import read_state_dict
+from adaptseg.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.data.published_trees import TREES, build_tree, pack
 from tests.fuzz import strategies
 from tests.fuzz.campaign import Target

@@ -22,16 +22,17 @@ from torch import Tensor, nn
 from adaptseg.config import DomainConfig, ExperimentConfig, MethodConfig, ModelConfig, OptimizerConfig
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
-from adaptseg.losses import entropy_loss, entropy_map
 from adaptseg.methods import build_method
 from adaptseg.methods.adaptsegnet import AdaptSegNetConfig
 from adaptseg.methods.advent import AdventConfig
 from adaptseg.methods.base import Method
+from adaptseg.methods.losses import entropy_loss, entropy_map
 from adaptseg.methods.minent import MinEntConfig
-from adaptseg.models.deeplab import SegmentationNetwork, build_network
+from adaptseg.methods.optimizers import poly_factor, set_learning_rates
+from adaptseg.models.build import build_network
 from adaptseg.models.discriminator import Discriminator, DiscriminatorConfig
-from adaptseg.models.segmenter import Segmenter
-from adaptseg.optimizers import poly_factor, set_learning_rates
+from adaptseg.models.network import SegmentationNetwork
+from adaptseg.segmenter.segmenter import Segmenter
 
 pytestmark = pytest.mark.golden
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
 from tests.conftest import random_batch
 
 

@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
 from adaptseg.methods.dacs import class_mask
 from adaptseg.methods.teacher import Teacher
-from adaptseg.train import train
+from adaptseg.training.loop import train
 from tests.conftest import random_batch
 
 
@@ -107,7 +107,7 @@ def test_resumed_run_is_bit_identical(
     method: str, experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The teacher, the mixtures and the jitter go on as if nothing had happened."""
-    from tests.test_train import interrupted, metrics, weights
+    from tests.training.test_loop import interrupted, metrics, weights
 
     overrides = [f"--method.name={method}", "--train.rare_class_temperature=0.1", "--train.crop=[48,40]"]
     config = build_config(experiment, overrides)

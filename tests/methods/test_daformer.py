@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
 from adaptseg.methods.daformer import mostly_of_a_class
-from adaptseg.models.initial_weights import initialise
+from adaptseg.segmenter.initial_weights import initialise
 from tests.conftest import random_batch
 
 

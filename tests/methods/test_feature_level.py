@@ -15,8 +15,8 @@ from adaptseg.errors import InputError
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.feature_level import FeatureLevel, FeatureLevelConfig
+from adaptseg.methods.optimizers import poly_factor, set_learning_rates
 from adaptseg.models.discriminator import DiscriminatorConfig
-from adaptseg.optimizers import poly_factor, set_learning_rates
 
 DISCRIMINATOR = DiscriminatorConfig(channels=4, upsample=False)
 RESNET = ModelConfig(backbone="resnet18", width=4)

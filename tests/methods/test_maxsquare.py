@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
 from adaptseg.methods.maxsquare import image_wise_weights
 from tests.conftest import random_batch
 

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
 from adaptseg.methods.mic import patch_mask
 from tests.conftest import random_batch
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from adaptseg.divergence import FiniteWatch
-from adaptseg.experiment import build_config
-from adaptseg.fourier import with_target_style
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
 from adaptseg.methods.dacs import class_mask
+from adaptseg.methods.fourier import with_target_style
+from adaptseg.training.divergence import FiniteWatch
 from tests.conftest import random_batch
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional
 
 from adaptseg.data.dataset import Domain
-from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
-from adaptseg.train import train
+from adaptseg.methods.configuration import build_config
+from adaptseg.training.loop import train
 from tests.conftest import random_batch
 
 

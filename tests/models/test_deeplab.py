@@ -8,7 +8,7 @@ from torch import nn
 
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
-from adaptseg.models.deeplab import build_network
+from adaptseg.models.build import build_network
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50", "resnet101"])
@@ -123,9 +123,9 @@ def test_initialisation_is_the_released_one_and_depends_on_the_seed_alone() -> N
 @pytest.mark.slow
 def test_the_papers_network_trains_at_320x160() -> None:
     from adaptseg.data.loader import Batch
-    from adaptseg.experiment import build_config
     from adaptseg.methods import build_method
     from adaptseg.methods.base import build_segmenter
+    from adaptseg.methods.configuration import build_config
 
     domain = {"layout": "folder", "root": "unused"}
     config = build_config(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from adaptseg.config import ModelConfig
-from adaptseg.experiment import build_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
-from adaptseg.models.deeplab import build_network
+from adaptseg.methods.configuration import build_config
+from adaptseg.models.build import build_network
 from tests.conftest import random_batch
 
 NETWORKS = [

@@ -9,13 +9,13 @@ import torch
 from adaptseg import load_model
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
 from adaptseg.methods.base import build_segmenter
-from adaptseg.models.deeplab import build_network
-from adaptseg.models.initial_weights import initialise
+from adaptseg.methods.configuration import build_config
+from adaptseg.methods.optimizers import segmenter_optimizer
+from adaptseg.models.build import build_network
 from adaptseg.models.transformer import MIT, TransformerNetwork, build_backbone
-from adaptseg.optimizers import segmenter_optimizer
-from adaptseg.train import train
+from adaptseg.segmenter.initial_weights import initialise
+from adaptseg.training.loop import train
 
 TINY: dict[str, Any] = {"levels": 1, "width": 8, "preprocessing": "imagenet"}
 

@@ -22,13 +22,13 @@ from adaptseg.cli import main
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config
+from adaptseg.methods.configuration import build_config
 from adaptseg.reports.charts import PLACEHOLDERS
 from adaptseg.reports.comparison import write_report
 from adaptseg.reports.gallery import WIDTHS, Example, Prediction, _gallery, _kinds, predict_examples
 from adaptseg.reports.page import write_run_report
 from adaptseg.reports.runs import changed_keys, find_baseline, read_run
-from adaptseg.train import train
+from adaptseg.training.loop import train
 from tests.conftest import small_experiment
 
 CPU = torch.device("cpu")

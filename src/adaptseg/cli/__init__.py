@@ -13,7 +13,6 @@ from typing import Protocol
 
 from adaptseg.cli import (
     app,
-    bench,
     check,
     compare,
     completion,
@@ -28,7 +27,7 @@ from adaptseg.cli import (
 )
 from adaptseg.cli.parser import Parser
 from adaptseg.errors import InputError
-from adaptseg.preemption import EXIT_RESUMABLE, Preempted
+from adaptseg.training.preemption import EXIT_RESUMABLE, Preempted
 
 
 class Command(Protocol):
@@ -52,10 +51,9 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "app": app,
     "presets": presets,
-    "bench": bench,
     "doctor": doctor,
-    "completion": completion,
 }
+COMMANDS["completion"] = completion.Completion(COMMANDS)
 
 
 def overview() -> Parser:

@@ -34,16 +34,16 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Serve a page: drop a photo, see it source only and adapted."""
-    from adaptseg.extras import require_extra
+    from adaptseg.errors import require_extra
 
     require_extra("app", "adaptseg app", "gradio")
-    from adaptseg.app_result import read_choices
+    from adaptseg.app.result import read_choices
     from adaptseg.models.devices import choose_device
 
     choices = read_choices(options.runs, options.baseline, choose_device(options.device))
     with tempfile.TemporaryDirectory(prefix="adaptseg-app-") as folder:
         # Before gradio is imported: it keeps uploads there, and would ask its makers' server for newer versions.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
-        from adaptseg.app import serve
+        from adaptseg.app.page import serve
 
         serve(choices, options.examples, Path(folder), options.host, options.port)

@@ -31,18 +31,19 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Open every image and label of an experiment, and say what is wrong with them."""
-    from adaptseg.data_check import check
-    from adaptseg.experiment import build_config, read_experiment
-    from adaptseg.methods import METHODS
+    from adaptseg.data.check import check
+    from adaptseg.experiment import read_experiment
+    from adaptseg.methods import uses_target
+    from adaptseg.methods.configuration import build_config
     from adaptseg.models.devices import processors
-    from adaptseg.report import print_check
+    from adaptseg.reports.terminal import print_check
 
     workers = processors() if options.workers is None else options.workers
     if workers < 1:
         raise InputError(f"--workers {workers}: give at least 1")
     config = build_config(read_experiment(options.experiment)[1], options.overrides)
     try:
-        report = check(config, METHODS[config.method.name][1].uses_target, workers)
+        report = check(config, uses_target(config), workers)
     except KeyboardInterrupt:
         print("adaptseg: interrupted; nothing was written", file=sys.stderr)
         raise SystemExit(130) from None

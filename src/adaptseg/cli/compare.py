@@ -28,11 +28,12 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Train or reuse several experiments, print and write one table and one picture."""
-    from adaptseg.compare import compare, parse_seeds, write_comparison
     from adaptseg.data.dataset import Domain
     from adaptseg.data.label_spaces import label_space
-    from adaptseg.experiment import build_config, read_experiment
-    from adaptseg.report import print_table, side_by_side
+    from adaptseg.experiment import read_experiment
+    from adaptseg.methods.configuration import build_config
+    from adaptseg.reports.compare import compare, parse_seeds, write_comparison
+    from adaptseg.reports.terminal import print_table, side_by_side
 
     columns = compare(options.experiments, options.overrides, options.out, parse_seeds(options.seeds))
     config = build_config(read_experiment(options.experiments[0])[1], options.overrides)

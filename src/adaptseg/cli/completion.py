@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,27 +53,37 @@ def parser() -> Parser:
     return parser
 
 
-def run(options: Namespace) -> None:
-    """Print a script for completion in bash, zsh or fish."""
-    import shtab
+class Completion:
+    """The command: it knows the others, as it completes their arguments."""
 
-    script: str = shtab.complete(all_commands(), options.shell)
-    if options.shell == "bash":
-        script += BASH_EQUALS
-    for pattern, replacement in ZSH_CORRECTIONS if options.shell == "zsh" else ():
-        script = re.sub(pattern, replacement, script, flags=re.MULTILINE)
-    print(script)
+    def __init__(self, commands: Mapping[str, Any]) -> None:
+        """Take the table of all commands."""
+        self.commands = commands
+
+    def parser(self) -> Parser:
+        """Return the arguments."""
+        return parser()
+
+    def run(self, options: Namespace) -> None:
+        """Print a script for completion in bash, zsh or fish."""
+        import shtab
+
+        script: str = shtab.complete(all_commands(self.commands), options.shell)
+        if options.shell == "bash":
+            script += BASH_EQUALS
+        for pattern, replacement in ZSH_CORRECTIONS if options.shell == "zsh" else ():
+            script = re.sub(pattern, replacement, script, flags=re.MULTILINE)
+        print(script)
 
 
-def all_commands() -> argparse.ArgumentParser:
+def all_commands(named: Mapping[str, Any]) -> argparse.ArgumentParser:
     """Return one parser of all commands, of the keys of every method, and of what shtab completes them with."""
-    from adaptseg.cli import COMMANDS
     from adaptseg.methods import METHODS
 
     whole = argparse.ArgumentParser("adaptseg")
     commands = whole.add_subparsers()
     keys = {key: action for method in METHODS for key, action in experiment_keys(method).items()}
-    for name, command in COMMANDS.items():
+    for name, command in named.items():
         own = command.parser()
         for key, action in keys.items() if own.keys else ():
             if key not in own._option_string_actions:
@@ -85,7 +96,7 @@ def all_commands() -> argparse.ArgumentParser:
 
 def experiment_keys(method: str) -> dict[str, argparse.Action]:
     """Return the keys of an experiment with a method, as options: their defaults and what they mean."""
-    from adaptseg.experiment import experiment_parser
+    from adaptseg.methods.configuration import experiment_parser
 
     actions = experiment_parser(method, described=True)._actions
     # Without a default are the help's own option, and whole sections.

@@ -31,7 +31,7 @@ def run(options: Namespace) -> None:
     """Say whether training would work on this machine, and what is missing."""
     from dataclasses import asdict
 
-    from adaptseg.doctor import examine
+    from adaptseg.cli.machine import examine
 
     found = examine(options.data)
     if options.json:

@@ -36,15 +36,17 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Score a run or checkpoint on labelled images."""
-    from adaptseg.compare import SeedRuns
     from adaptseg.data.dataset import Domain
     from adaptseg.data.label_spaces import label_space
-    from adaptseg.evaluate import evaluate
-    from adaptseg.experiment import build_config, published_evaluation, read_experiment, run_folder
+    from adaptseg.evaluation.evaluate import evaluate
+    from adaptseg.evaluation.published import published_evaluation
+    from adaptseg.experiment import read_experiment, run_folder
+    from adaptseg.methods.configuration import build_config
     from adaptseg.models.devices import choose_device
-    from adaptseg.models.weights import load_model
     from adaptseg.progress import track
-    from adaptseg.report import print_table
+    from adaptseg.reports.seed_runs import SeedRuns
+    from adaptseg.reports.terminal import print_table
+    from adaptseg.segmenter.loading import load_model
 
     segmenter = load_model(options.model).to(choose_device(options.device))
     experiment = options.experiment or run_folder(options.model)

@@ -39,7 +39,7 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Write a model for use elsewhere: ONNX, torch.export, safetensors, Hugging Face Hub."""
-    from adaptseg.export import export
+    from adaptseg.export.export import export
 
     for line in export(**vars(options)):
         print(line, flush=True)

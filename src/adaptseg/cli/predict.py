@@ -40,11 +40,11 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Write train ids, colours and overlays of images and videos."""
-    from adaptseg.inference import Views
-    from adaptseg.inputs import find_inputs
     from adaptseg.models.devices import choose_device
-    from adaptseg.models.weights import load_model
-    from adaptseg.predict import Settings, predict_cityscapes, predict_files
+    from adaptseg.predict.inputs import find_inputs
+    from adaptseg.predict.predictions import Settings, predict_cityscapes, predict_files
+    from adaptseg.segmenter.inference import Views
+    from adaptseg.segmenter.loading import load_model
 
     views = Views.parse(options.flip, options.scales, options.tiles)
     maps = tuple(options.maps.split(",")) if options.maps else ()

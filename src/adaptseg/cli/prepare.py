@@ -27,15 +27,17 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Decode and resize an experiment's images once, so that training reads pixels."""
-    from adaptseg.experiment import build_config, read_experiment
+    from adaptseg.data.prepare import prepare
+    from adaptseg.experiment import read_experiment
+    from adaptseg.methods import uses_target
+    from adaptseg.methods.configuration import build_config
     from adaptseg.models.devices import processors
-    from adaptseg.prepare import prepare
 
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers}: give at least 1")
     config = build_config(read_experiment(options.experiment)[1], options.overrides)
     try:
-        for line in prepare(config, options.workers or processors()):
+        for line in prepare(config, uses_target(config), options.workers or processors()):
             print(line, flush=True)
     except KeyboardInterrupt:
         print("adaptseg: interrupted; the same command goes on", file=sys.stderr)

@@ -36,9 +36,10 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Train an experiment, write its run folder, print IoU per class."""
-    from adaptseg import compare
-    from adaptseg.experiment import build_config, experiment_parser, read_experiment
-    from adaptseg.train import train as train_run
+    from adaptseg.experiment import read_experiment
+    from adaptseg.methods.configuration import build_config, experiment_parser
+    from adaptseg.reports import compare
+    from adaptseg.reports.seed_runs import SeedRuns
 
     if options.allow_changes and not options.resume:
         raise InputError("--allow-changes goes with --resume; add it, or leave both out")
@@ -50,13 +51,13 @@ def run(options: Namespace) -> None:
         experiment_parser(config.method.name, described=True).print_help()
         return
     if options.dry_run:
-        from adaptseg.dry_run import dry_run
+        from adaptseg.training.dry_run import dry_run
 
         for line in dry_run(config, Path(config.out or Path("runs", name, f"seed-{config.seed}"))):
             print(line, flush=True)
         return
     from adaptseg.distributed import is_main
-    from adaptseg.report import print_selection, print_table
+    from adaptseg.reports.terminal import print_selection, print_table
 
     if options.seeds:
         out = Path(config.out or Path("runs", name))
@@ -65,8 +66,8 @@ def run(options: Namespace) -> None:
             compare.write_comparison([columns], out, config.train)
     else:
         out = Path(config.out or Path("runs", name, f"seed-{config.seed}"))
-        train_run(config, out, resume=options.resume, allow_changes=options.allow_changes)
-        columns = compare.SeedRuns(name, (out,), (json.loads((out / "result.json").read_text()),))
+        compare.train_and_report(config, out, resume=options.resume, allow_changes=options.allow_changes)
+        columns = SeedRuns(name, (out,), (json.loads((out / "result.json").read_text()),))
     if is_main():
         print_table([columns])
         print_selection(columns)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import UInt8Array, look_up, resize_image, resize_label
 from adaptseg.data.label_spaces import LabelSpace
-from adaptseg.data.layouts import open_layout
+from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.prepared import find_prepared
 from adaptseg.errors import InputError
 

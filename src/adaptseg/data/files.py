@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from adaptseg.config import MAX_PIXELS
 from adaptseg.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 """Decoders by content. Pillow has more; the one for EPS starts another program."""
-MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded (decompression bombs)."""
 
 UInt8Array = npt.NDArray[np.uint8]
 

@@ -10,14 +10,15 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.config import DomainConfig
-from adaptseg.data import streets
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, decode_image, open_image
 from adaptseg.data.label_spaces import VOID
-from adaptseg.data.layouts import Streets, open_layout
-from adaptseg.data.paired_files import Files, Layout
+from adaptseg.data.layouts.embedded import Streets
+from adaptseg.data.layouts.paired_files import Files, Layout
+from adaptseg.data.layouts.registry import open_layout
+from adaptseg.data.streets import worlds as streets
+from adaptseg.data.workers import leave_interrupts_to_parent
 from adaptseg.errors import InputError
-from adaptseg.preemption import leave_interrupts_to_parent
 from adaptseg.progress import track
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 
-from adaptseg.data.streets import STREETS_CLASSES
+from adaptseg.data.streets.worlds import STREETS_CLASSES
 from adaptseg.errors import InputError
 
 IGNORE_INDEX = 255
@@ -122,3 +122,10 @@ def label_space(spec: str | Sequence[str]) -> LabelSpace:
     if spec not in _named():
         raise InputError(f"label space {spec!r} is unknown; choose one of {', '.join(_named())}, or list class names")
     return _named()[spec]
+
+
+def check_protocol(protocol: LabelSpace, label_space: LabelSpace) -> None:
+    """Raise `InputError` where the protocol has a class that the label space does not have."""
+    unknown = [name for name in protocol.classes if name not in label_space.classes]
+    if unknown:
+        raise InputError(f"protocol {protocol.name}: the model has no class {unknown[0]!r}; choose another protocol")

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
+from adaptseg.data.workers import leave_interrupts_to_parent
 from adaptseg.errors import InputError
-from adaptseg.preemption import leave_interrupts_to_parent
 
 
 class Batch(TypedDict):

@@ -22,7 +22,7 @@ import numpy as np
 from adaptseg.atomic import write_bytes, write_text
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import UInt8Array
-from adaptseg.data.paired_files import Files, Layout
+from adaptseg.data.layouts.paired_files import Files, Layout
 from adaptseg.errors import InputError
 
 VERSION = "1"

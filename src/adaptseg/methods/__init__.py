@@ -17,7 +17,7 @@ from adaptseg.methods.maxsquare import MaxSquare, MaxSquareConfig
 from adaptseg.methods.mic import MIC, MICConfig
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 from adaptseg.methods.source_only import SourceOnly, SourceOnlyConfig
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.segmenter.segmenter import Segmenter
 
 METHODS: dict[str, tuple[type[MethodConfig], Any]] = {
     "source_only": (SourceOnlyConfig, SourceOnly),
@@ -42,6 +42,12 @@ def method_options(name: str) -> type[MethodConfig]:
     if name not in METHODS:
         raise InputError(f"method.name {name!r} is unknown; choose one of {', '.join(METHODS)}")
     return METHODS[name][0]
+
+
+def uses_target(config: ExperimentConfig) -> bool:
+    """Whether the configured method trains on the target."""
+    found: bool = METHODS[config.method.name][1].uses_target
+    return found
 
 
 def build_method(segmenter: Segmenter, config: ExperimentConfig) -> Method:

@@ -22,8 +22,9 @@ from torch.optim import Adam, Optimizer
 from adaptseg.config import ExperimentConfig, MethodConfig
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
-from adaptseg.losses import adversarial_loss
 from adaptseg.methods.base import Method, level_weights, segment_source
+from adaptseg.methods.losses import adversarial_loss
+from adaptseg.methods.optimizers import has_fused_update
 from adaptseg.models.batch_norm import running_statistics_kept
 from adaptseg.models.discriminator import (
     SMALLEST_INPUT,
@@ -32,8 +33,7 @@ from adaptseg.models.discriminator import (
     DiscriminatorConfig,
     build_discriminators,
 )
-from adaptseg.models.segmenter import Segmenter
-from adaptseg.optimizers import has_fused_update
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)

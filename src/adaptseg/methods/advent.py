@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adaptseg.losses import entropy_map
 from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
+from adaptseg.methods.losses import entropy_map
 
 
 @dataclass(frozen=True, kw_only=True)

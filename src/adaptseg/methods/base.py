@@ -12,10 +12,10 @@ from adaptseg.config import ExperimentConfig
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
-from adaptseg.losses import cross_entropy
-from adaptseg.models.deeplab import build_network
-from adaptseg.models.segmenter import Segmenter
-from adaptseg.optimizers import segmenter_optimizer
+from adaptseg.methods.losses import cross_entropy
+from adaptseg.methods.optimizers import segmenter_optimizer
+from adaptseg.models.build import build_network
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 class Method(nn.Module):

@@ -22,11 +22,11 @@ from adaptseg.config import ExperimentConfig, MethodConfig
 from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
-from adaptseg.losses import cross_entropy
 from adaptseg.methods.base import Method, level_weights, segment_source
+from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.teacher import Teacher
 from adaptseg.models.batch_norm import running_statistics_kept
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)

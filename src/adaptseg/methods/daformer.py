@@ -25,7 +25,7 @@ from adaptseg.distributed import mean_over_processes
 from adaptseg.errors import InputError
 from adaptseg.methods.base import backward_segmentation
 from adaptseg.methods.dacs import DACS, DACSConfig
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 Yang and Soatto, "FDA: Fourier Domain Adaptation for Semantic Segmentation", CVPR 2020:
 Σ λ_seg CE(source in the target's style) + Σ λ_ent ρ(entropy(target)), equations 4 and 5, with the Charbonnier
-penalty ρ(x) = (x² + 0.001²)^η. The style itself is in `adaptseg.fourier`, by default with β 0.01.
+penalty ρ(x) = (x² + 0.001²)^η. The style itself is in `adaptseg.methods.fourier`, by default with β 0.01.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adaptseg.losses import entropy_map
+from adaptseg.methods.losses import entropy_map
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 
 

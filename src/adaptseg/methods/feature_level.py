@@ -29,7 +29,7 @@ from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
 from adaptseg.methods.base import backward_segmentation
 from adaptseg.models.deeplab import AtrousSpatialPyramid
 from adaptseg.models.discriminator import SMALLEST_INPUT
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)

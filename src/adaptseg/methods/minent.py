@@ -12,9 +12,9 @@ from torch import Tensor
 
 from adaptseg.config import ExperimentConfig, MethodConfig
 from adaptseg.data.loader import Batch
-from adaptseg.losses import entropy_loss
 from adaptseg.methods.base import Method, level_weights, segment_source
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.methods.losses import entropy_loss
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from adaptseg.config import ExperimentConfig, MethodConfig
 from adaptseg.data.loader import Batch
 from adaptseg.methods.base import Method, level_weights, segment_source
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.segmenter.segmenter import Segmenter
 
 
 class Teacher(nn.Module):

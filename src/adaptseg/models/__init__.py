@@ -1,1 +1,1 @@
-"""Networks: backbones, the segmenter, the discriminator, and weights from files."""
+"""Raw networks: tensors in, logits out. Nothing here knows of files, classes or training."""

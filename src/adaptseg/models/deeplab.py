@@ -6,13 +6,12 @@ Parameter names are those of the released AdaptSegNet checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from adaptseg.config import ModelConfig
+from adaptseg.models.network import SegmentationNetwork
 from adaptseg.models.recomputation import forward_blocks
 from adaptseg.models.resnet import ResNetStages
 from adaptseg.models.vgg import vgg16_features
@@ -40,36 +39,6 @@ class AtrousSpatialPyramid(nn.Module):
         for conv in active[1:]:
             logits = logits + conv(features)
         return logits
-
-
-class SegmentationNetwork(nn.Module):
-    """What every raw network offers beside its forward pass."""
-
-    config: ModelConfig
-    """What `build_network` built it from."""
-
-    recompute = False
-    """Whether the backward pass computes activations anew, see `recompute_activations`."""
-
-    def recompute_activations(self) -> None:
-        """Keep for the backward pass only what goes into each block, and compute the rest again there."""
-        self.recompute = True
-
-    def classifiers(self) -> list[nn.Module]:
-        """Return the classifier of each level, auxiliary first."""
-        raise NotImplementedError
-
-    def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return what each level's classifier sees of the preprocessed image x (N, 3, H, W), at 1/8 of its size."""
-        raise NotImplementedError
-
-    def classify(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the logits of each level, of the size of the feature maps."""
-        return tuple(classifier(x) for classifier, x in zip(self.classifiers(), feature_maps, strict=True))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of each level at 1/8 of the size of the preprocessed image x (N, 3, H, W)."""
-        return self.classify(self.feature_maps(x))
 
 
 class DeepLabResNet(ResNetStages, SegmentationNetwork):
@@ -134,18 +103,3 @@ class DeepLabVGG(SegmentationNetwork):
         """Return the output of fc7, in a tuple of one: (N, 1024, H / 8, W / 8)."""
         stages = [self.features[first:last] for first, last in self.stages]
         return (forward_blocks(stages, x, self.recompute),)
-
-
-def build_network(config: ModelConfig, classes: int, seed: int | None = None) -> SegmentationNetwork:
-    """Return the raw network with initial weights that depend on `seed` alone (none: on torch's global state)."""
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        if config.is_transformer:
-            from adaptseg.models.transformer import TransformerNetwork  # An extra, slow to import.
-
-            network: SegmentationNetwork = TransformerNetwork(config, classes)
-        else:
-            network = DeepLabVGG(config, classes) if config.backbone == "vgg16" else DeepLabResNet(config, classes)
-    network.config = config
-    return network

@@ -15,7 +15,7 @@ from torch.nn import functional
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
 from adaptseg.models.decode_heads import DAFormerHead, LightHead
-from adaptseg.models.deeplab import SegmentationNetwork
+from adaptseg.models.network import SegmentationNetwork
 
 MIT = {
     "mit_b0": ((32, 64, 160, 256), (2, 2, 2, 2)),

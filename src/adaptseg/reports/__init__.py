@@ -1,1 +1,1 @@
-"""The report page: one HTML file on a run or several, with all of its charts and pictures inside."""
+"""What one looks at: tables, pictures and pages on runs."""

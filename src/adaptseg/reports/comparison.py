@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from adaptseg.compare import SeedRuns, cost_rows
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
 from adaptseg.models.devices import choose_device
@@ -20,6 +19,7 @@ from adaptseg.reports.gallery import Gallery, colour, experiments_gallery
 from adaptseg.reports.page import points, render, save, write_run_report
 from adaptseg.reports.panels import MOST_PANELS, panels
 from adaptseg.reports.runs import SOURCE_ONLY, Run, changed_keys, experiments, read_run
+from adaptseg.reports.seed_runs import SeedRuns, cost_rows
 
 
 @dataclass(frozen=True)

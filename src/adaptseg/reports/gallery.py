@@ -21,11 +21,11 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace, label_space
 from adaptseg.errors import InputError
-from adaptseg.evaluate import read_ahead
-from adaptseg.models.segmenter import Segmenter
+from adaptseg.evaluation.evaluate import read_ahead
 from adaptseg.models.upsampling import upsampled_classes
-from adaptseg.models.weights import load_model
 from adaptseg.reports.runs import Run
+from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.segmenter import Segmenter
 
 CANDIDATES = 36
 """Evaluation images among which the most telling ones are looked for, evenly spaced."""

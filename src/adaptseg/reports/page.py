@@ -24,7 +24,7 @@ from adaptseg.reports import charts
 from adaptseg.reports.gallery import Gallery, colour, run_gallery
 from adaptseg.reports.panels import MOST_PANELS, miou_panels, panels, readable
 from adaptseg.reports.runs import SOURCE_ONLY, Run, changed_keys, find_baseline, flat, read_run, run_name, unlike
-from adaptseg.run_log import training_cost
+from adaptseg.training.run_log import training_cost
 
 COUNTED_LABELS = 48
 """Labels of the source, evenly spaced, that class frequencies are counted in."""

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptseg.checkpoint import WITHOUT_EFFECT
-from adaptseg.compare import SeedRuns
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
-from adaptseg.experiment import build_config, read_experiment
-from adaptseg.run_log import read_log
+from adaptseg.experiment import read_experiment
+from adaptseg.methods.configuration import build_config
+from adaptseg.reports.seed_runs import SeedRuns
+from adaptseg.training.checkpoint import WITHOUT_EFFECT
+from adaptseg.training.run_log import read_log
 
 SOURCE_ONLY = "source_only"
 NO_LOSSES = frozenset(

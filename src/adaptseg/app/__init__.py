@@ -1,0 +1,1 @@
+"""What one tries: a page on this machine to drop photos on."""

@@ -1,0 +1,247 @@
+"""`adaptseg check`: every image and label is opened before a training that takes days finds the broken one."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from adaptseg.config import DomainConfig, ExperimentConfig, TrainConfig
+from adaptseg.data.domains import list_domains
+from adaptseg.data.inspection import Part, Record, open_part, read_all
+from adaptseg.data.label_spaces import CITYSCAPES_19, IGNORE_INDEX
+from adaptseg.errors import InputError
+
+RARE_SHARE = 0.001
+"""A class with a smaller share of the source's trained pixels is called rare."""
+
+Kind = Literal["broken", "value", "class", "size", "mode", "leakage", "rare"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or looks wrong."""
+
+    role: str
+    """source, target or evaluation."""
+    fatal: bool
+    """Whether training would fail of it, or learn nothing of a class."""
+    kind: Kind
+    text: str
+    """One line: file or folder, cause and cure."""
+
+
+@dataclass(frozen=True)
+class DomainSummary:
+    """What a domain's files hold; of labels, those that could be read."""
+
+    images: int
+    sizes: dict[str, int]
+    """Width x height -> images."""
+    labels: int
+    class_shares: dict[str, float]
+    """Share of the labelled pixels of each class to train; empty without labels."""
+    class_images: dict[str, int]
+    """Labels in which each class is."""
+    ignored: float
+    """Share of all pixels that no class to train has."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check."""
+
+    domains: dict[str, DomainSummary]
+    findings: list[Finding]
+    """Errors first."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether training would fail."""
+        return any(finding.fatal for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, ready for JSON."""
+        return asdict(self)
+
+
+class Tally:
+    """What the samples of one domain add up to, and what is wrong with them."""
+
+    def __init__(self, part: Part, config: DomainConfig) -> None:
+        """Begin with no sample."""
+        self.part, self.config, self.root = part, config, str(config.root)
+        self.findings: list[Finding] = []
+        self.digests: list[bytes] = []
+        self.labels = 0
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        self.modes: Counter[str] = Counter()
+        self.value_pixels: Counter[int] = Counter()
+        self.value_labels: Counter[int] = Counter()
+        self.class_pixels: Counter[str] = Counter()
+        self.class_labels: Counter[str] = Counter()
+        self.example: dict[object, str] = {}
+        """A file with each size, mode and label value."""
+
+    def add(self, record: Record) -> None:
+        """Count the next sample."""
+        index, classes = len(self.digests), self.part.classes
+        self.digests.append(record.digest)
+        for file, problem in record.problems:
+            # The error on a damaged member of an archive may name the archive alone.
+            self.find(True, "broken", problem if file in problem else f"{file}: {problem}")
+        if record.size is not None:
+            self.sizes[record.size] += 1
+            self.modes[record.mode] += 1
+            for key in (record.size, record.mode):
+                self.example.setdefault(key, self.part.image_place(index))
+        if record.values is not None:
+            self.labels += 1
+            self.class_labels.update({classes[value] for value in record.values if value in classes})
+            for value, pixels in record.values.items():
+                self.value_labels[value] += 1
+                self.value_pixels[value] += pixels
+                self.class_pixels[classes.get(value, "")] += pixels
+                self.example.setdefault(value, self.part.layout.where(index))
+
+    def find(self, fatal: bool, kind: Kind, text: str) -> None:
+        """Keep a finding, in one line that every terminal can show: names of files may be any bytes."""
+        line = str(InputError(text)).encode(errors="backslashreplace").decode()
+        self.findings.append(Finding(self.part.role, fatal, kind, line))
+
+    def summary(self, classes: Sequence[str]) -> DomainSummary:
+        """Return the sums."""
+        trained, labelled = sum(self.class_pixels[name] for name in classes), bool(self.part.classes)
+        return DomainSummary(
+            images=len(self.digests),
+            sizes={f"{width}x{height}": count for (width, height), count in self.sizes.most_common()},
+            labels=self.labels,
+            class_shares={name: self.class_pixels[name] / max(1, trained) for name in classes} if labelled else {},
+            class_images={name: self.class_labels[name] for name in classes} if labelled else {},
+            ignored=1 - trained / max(1, sum(self.value_pixels.values())) if labelled else 0.0,
+        )
+
+
+def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
+    """Open every image and label of an experiment.
+
+    Args:
+        config: the experiment.
+        uses_target: whether its method reads the target.
+        workers: processes that read; 0 reads in this one.
+
+    Raises:
+        InputError: a domain cannot be listed: a folder is missing, an image has no label; or a worker was killed.
+    """
+    domains = list_domains(config, uses_target)
+    tallies = {
+        role: Tally(open_part(role, config.domain(role), domain), config.domain(role))
+        for role, domain in domains.by_role().items()
+    }
+    for role, record in read_all([tally.part for tally in tallies.values()], workers):
+        tallies[role].add(record)
+    classes = domains.source.label_space.classes
+    for role, tally in tallies.items():
+        _modes(tally)
+        _unknown_values(tally)
+        if role != "evaluation":
+            _sizes(tally, config.train)
+            if "evaluation" in tallies:
+                _leaks(tallies["evaluation"], tally)
+    _absent_classes(tallies["source"], classes)
+    if "evaluation" in tallies:
+        _absent_classes(tallies["evaluation"], domains.protocol.classes)
+    if config.train.rare_class_temperature is None:
+        _rare_classes(tallies["source"], classes)
+    findings = [finding for tally in tallies.values() for finding in tally.findings]
+    findings.sort(key=lambda finding: not finding.fatal)
+    return Report({role: tally.summary(classes) for role, tally in tallies.items()}, findings)
+
+
+def _modes(tally: Tally) -> None:
+    for mode, count in tally.modes.items():
+        if mode.startswith(("I", "F")):  # Integers of 16 or 32 bits, or floating point.
+            text = (
+                f"{tally.example[mode]}: grey values of more than 8 bits (mode {mode}; {count} images): those above 255"
+                " are read as white; convert the images to 8 bits"
+            )
+            tally.find(False, "mode", text)
+
+
+def _unknown_values(tally: Tally) -> None:
+    known = set(tally.part.classes)
+    unknown = sorted(set(tally.value_pixels) - known)
+    are_train_ids = (
+        tally.config.layout != "folder"
+        and unknown == [IGNORE_INDEX]
+        and max(known & set(tally.value_pixels), default=0) < len(CITYSCAPES_19)
+    )
+    for value in unknown:
+        cure = f"add it to label_map, for example {value}: void"
+        if are_train_ids:
+            cure = "these look like train ids: give the published files, with label ids"
+        text = (
+            f"{tally.example[value]}: label value {value} is outside the map ({tally.value_pixels[value]} pixels in"
+            f" {tally.value_labels[value]} labels, this the first); {cure}"
+        )
+        tally.find(True, "value", text)
+
+
+def _sizes(tally: Tally, train: TrainConfig) -> None:
+    """Find what training would refuse of the sizes that the images have when they come out of the domain."""
+    role, fixed, crop = tally.part.role, tally.config.size, train.crop
+    for width, height in [fixed] if fixed else list(tally.sizes):
+        if crop and (crop[0] > width or crop[1] > height):
+            place = tally.root if fixed else tally.example[width, height]
+            text = f"{place}: {width}x{height} is smaller than train.crop {crop[0]}x{crop[1]}; lower it"
+            tally.find(True, "size", f"{text}, or raise {role}.size")
+    if len(tally.sizes) > 1 and train.batch > 1 and not fixed and not crop:
+        one, other = tally.sizes.most_common()[0][0], tally.sizes.most_common()[-1][0]
+        text = (
+            f"{tally.example[other]}: {other[0]}x{other[1]}, but {tally.example[one]} {one[0]}x{one[1]}: they do not go"
+            f" into one batch; set {role}.size, or train.batch to 1"
+        )
+        tally.find(True, "size", text)
+
+
+def _absent_classes(tally: Tally, classes: Sequence[str]) -> None:
+    """Find classes without a pixel: fatal in the source, and in the evaluation where it has none of them."""
+    if not tally.labels:
+        return  # Each label is an error already.
+    root, is_source = tally.root, tally.part.role == "source"
+    absent = [name for name in classes if not tally.class_labels[name]]
+    if len(absent) == len(classes):
+        tally.find(True, "class", f"{root}: no pixel is of a class of {', '.join(classes)}; correct label_map")
+        return
+    for name in absent:
+        cure = "it cannot be learnt; correct label_map, or leave the class out of label_space"
+        if not is_source:
+            cure = "wherever it is predicted its IoU is 0; add images with it, or leave it out of protocol"
+        tally.find(is_source, "class", f"{root}: class {name!r} is in none of {tally.labels} labels: {cure}")
+
+
+def _rare_classes(tally: Tally, classes: Sequence[str]) -> None:
+    total = sum(tally.class_pixels[name] for name in classes)
+    for name in classes:
+        if 0 < tally.class_pixels[name] < RARE_SHARE * total:
+            text = (
+                f"{tally.root}: class {name!r} is rare, in {tally.class_labels[name]} of {tally.labels} labels and"
+                f" under {100 * RARE_SHARE} % of the trained pixels; train.rare_class_temperature=0.01 shows its images"
+                " more often"
+            )
+            tally.find(False, "rare", text)
+
+
+def _leaks(evaluation: Tally, training: Tally) -> None:
+    """Find evaluation images that training sees: the same pixels, in whatever file."""
+    trained = {digest: index for index, digest in enumerate(training.digests) if digest}
+    for index, digest in enumerate(evaluation.digests):
+        if digest in trained:
+            file, other = evaluation.part.image_place(index), training.part.image_place(trained[digest])
+            same = os.path.realpath(file) == os.path.realpath(other)
+            text = f"this very image is also in {training.part.role}" if same else f"the same picture as {other}"
+            among = "" if same else f" in {training.part.role}"
+            cure = "its score is not that of an unseen image; choose another split or include"
+            evaluation.find(False, "leakage", f"{file}: {text}{among}: {cure}")

@@ -1,0 +1,70 @@
+"""The domains of an experiment: source, target and evaluation, found and looked into before anything is trained."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from adaptseg.config import ExperimentConfig
+from adaptseg.data.dataset import Domain
+from adaptseg.data.label_spaces import LabelSpace, check_protocol, label_space
+from adaptseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The data of an experiment."""
+
+    source: Domain
+    target: Domain | None
+    """None for methods that do not use the target."""
+    evaluation: Domain
+    """The target's images, without labels, where there is nothing to evaluate on."""
+    protocol: LabelSpace
+    """The classes that mIoU averages."""
+
+    def by_role(self) -> dict[str, Domain]:
+        """Return those that are used: source, target, evaluation."""
+        evaluation = self.evaluation if self.evaluation.labelled else None
+        roles = {"source": self.source, "target": self.target, "evaluation": evaluation}
+        return {role: domain for role, domain in roles.items() if domain is not None}
+
+
+def list_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
+    """Find all files of an experiment; none is opened.
+
+    Raises:
+        InputError: files are missing, or a class to train or to average is none of the data.
+    """
+    space = label_space(config.label_space)
+    protocol = label_space(config.protocol) if config.protocol else space
+    check_protocol(protocol, space)
+    if config.method.fourier_beta and not uses_target:
+        raise InputError(
+            f"method.fourier_beta: {config.method.name} does not see the target, whose style it is; set it to 0"
+        )
+    source = Domain(config.domain("source"), space)
+    target = Domain(config.domain("target"), space) if uses_target else None
+    evaluation = Domain(config.domain("evaluation"), space)
+    missing = [name for name in space.classes if name not in source.layout.raw_classes.values()]
+    if missing:
+        raise InputError(
+            f"label_space: no label of the source is named {missing[0]!r}, but"
+            f" {', '.join(dict.fromkeys(source.layout.raw_classes.values()))}; correct the name, or leave the class out"
+        )
+    return Domains(source, target, evaluation, protocol)
+
+
+def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
+    """Find all files of an experiment and read a few of each domain: wrong data are refused before training.
+
+    Raises:
+        InputError: as `list_domains`, or a file is broken, or its label values do not fit the label map.
+    """
+    domains = list_domains(config, uses_target)
+    for role, domain in domains.by_role().items():
+        if domain.preparation:
+            print(f"adaptseg: {role}: {domain.preparation}", file=sys.stderr)
+        for index in sorted({0, len(domain) // 2, len(domain) - 1}):
+            domain.read(index)
+    return domains

@@ -1,0 +1,46 @@
+"""Layout `streets`: the embedded renderings. Nothing is read from disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from adaptseg.config import DomainConfig
+from adaptseg.data.files import UInt8Array
+from adaptseg.data.streets import worlds as streets
+from adaptseg.errors import InputError
+
+
+class Streets:
+    """The embedded renderings: `root` names the style, `game` or `camera`. Nothing is read from disk."""
+
+    def __init__(self, config: DomainConfig) -> None:
+        """Take style, split, count and size from the configuration."""
+        style = config.root or ""
+        if style not in streets.STYLES:
+            raise InputError(f"root {style!r} of layout streets is unknown; choose {' or '.join(streets.STYLES)}")
+        self.style = style
+        self.split = (config.split or ["train"])[0]
+        self.size = config.size or (256, 128)
+        self.names = [f"{style}-{self.split}-{index:05d}" for index in range(config.count or 400)]
+        self.raw_classes = dict(enumerate(streets.STREETS_CLASSES))
+        self._kept: dict[int, tuple[UInt8Array, UInt8Array]] = {}
+
+    def _rendered(self, index: int) -> tuple[UInt8Array, UInt8Array]:
+        # Rendering takes longer than a training step's share of the loader: each image is made once and kept.
+        if index not in self._kept:
+            self._kept[index] = streets.render(self.style, self.split, index, self.size)
+        return self._kept[index]
+
+    def image(self, index: int) -> UInt8Array:
+        """Return the rendered image, uint8 (H, W, 3) RGB."""
+        return self._rendered(index)[0]
+
+    def label(self, index: int) -> npt.NDArray[Any]:
+        """Return the rendered label, (H, W), index into `STREETS_CLASSES`."""
+        return self._rendered(index)[1]
+
+    def where(self, index: int) -> str:
+        """Return the sample's name."""
+        return self.names[index]

@@ -1,0 +1,39 @@
+"""Which layouts there are: how a data set lies on disk. Each gives names, images, labels and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adaptseg.config import DomainConfig
+from adaptseg.data.layouts.embedded import Streets
+from adaptseg.data.layouts.folder import folder_layout
+from adaptseg.data.layouts.paired_files import Layout
+from adaptseg.data.layouts.published import published_layout
+from adaptseg.errors import InputError
+
+LAYOUTS: dict[str, Callable[[DomainConfig], Layout]] = {
+    "streets": Streets,
+    "folder": folder_layout,
+    "gta5": published_layout,
+    "synthia": published_layout,
+    "synscapes": published_layout,
+    "cityscapes": published_layout,
+    "foggy_cityscapes": published_layout,
+    "cross_city": published_layout,
+    "bdd100k": published_layout,
+    "acdc": published_layout,
+    "dark_zurich": published_layout,
+    "mapillary": published_layout,
+    "camvid": published_layout,
+}
+
+
+def open_layout(config: DomainConfig) -> Layout:
+    """Return the samples of a domain as they lie on disk.
+
+    Raises:
+        InputError: the layout is unknown, or its files are not there.
+    """
+    if config.layout not in LAYOUTS:
+        raise InputError(f"layout {config.layout!r} is unknown; choose one of {', '.join(LAYOUTS)}")
+    return LAYOUTS[config.layout](config)

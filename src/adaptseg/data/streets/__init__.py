@@ -1,0 +1,1 @@
+"""Procedurally rendered street worlds with one label space: an embedded pair of domains. Nothing is read from disk."""

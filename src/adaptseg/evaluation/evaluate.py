@@ -1,0 +1,113 @@
+"""Evaluation: confusion matrix on the device, IoU per class, mIoU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptseg.data.dataset import Domain, Sample
+from adaptseg.data.label_spaces import LabelSpace, check_protocol
+from adaptseg.distributed import rank, sum_over_processes, world_size
+from adaptseg.models.upsampling import upsampled_classes
+from adaptseg.segmenter.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says. Fractions, not per cent."""
+
+    confusion: Tensor
+    """int64 (C, C): rows ground truth, columns prediction, in pixels."""
+    label_space: LabelSpace
+    """Names of rows and columns."""
+    protocol: LabelSpace
+    """The classes that mIoU averages."""
+
+    @property
+    def iou(self) -> dict[str, float | None]:
+        """IoU of each class; none for a class in neither ground truth nor prediction."""
+        hits = self.confusion.diag().double()
+        union = self.confusion.sum(0) + self.confusion.sum(1) - self.confusion.diag()
+        return {
+            name: None if union[i] == 0 else float(hits[i] / union[i])
+            for i, name in enumerate(self.label_space.classes)
+        }
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU over the protocol's classes that occur in ground truth or prediction; none without labels."""
+        present = [value for name, value in self.iou.items() if name in self.protocol.classes and value is not None]
+        return sum(present) / len(present) if present else None
+
+    @property
+    def pixel_accuracy(self) -> float | None:
+        """Share of labelled pixels that are right; none without labels."""
+        labelled = int(self.confusion.sum())
+        return int(self.confusion.diag().sum()) / labelled if labelled else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `result.json`."""
+        return {
+            "miou": self.miou,
+            "iou": self.iou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "protocol": {"name": self.protocol.name, "classes": list(self.protocol.classes)},
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return int64 (C, C), rows ground truth; labels ≥ C (255) are left out. Both tensors integer, same shape."""
+    index = labels.int() * classes + predicted
+    return torch.bincount(index.flatten(), minlength=classes**2)[: classes**2].view(classes, classes)
+
+
+def read_ahead(domain: Domain, indices: Iterable[int]) -> Iterator[Sample]:
+    """Yield samples as `Domain.for_evaluation` gives them; while one is used, a thread reads the next."""
+    ahead: Future[Sample] | None = None
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        for index in indices:
+            ready, ahead = ahead, reader.submit(domain.for_evaluation, index)
+            if ready is not None:
+                yield ready.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+@torch.no_grad()
+def evaluate(
+    segmenter: Segmenter,
+    domain: Domain,
+    protocol: LabelSpace | None = None,
+    progress: Callable[[range], Iterable[int]] = iter,
+) -> Scores:
+    """Predict every image of a domain at the domain's size, score at the label's own size; none without labels.
+
+    Logits are up-sampled to the label's size before the argmax, as the released evaluation does. The segmenter
+    is left in the mode that it was in. Of several processes each takes its share of the images.
+
+    Raises:
+        InputError: the protocol has a class that the segmenter's label space does not have.
+    """
+    protocol = protocol or segmenter.label_space
+    check_protocol(protocol, segmenter.label_space)
+    classes = len(segmenter.label_space)
+    device = next(segmenter.parameters()).device
+    training = segmenter.training
+    segmenter.eval()
+    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    labelled = len(domain) if domain.labelled else 0
+    for sample in read_ahead(domain, progress(range(rank(), labelled, world_size()))):
+        assert sample.label is not None
+        images = torch.from_numpy(sample.image.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
+        logits = segmenter.network(segmenter.preprocess(images))[-1]
+        labels = torch.from_numpy(sample.label).to(device)
+        predicted = upsampled_classes(logits, (labels.shape[0], labels.shape[1]), segmenter.align_corners)
+        confusion += confusion_matrix(predicted[0], labels, classes)
+    segmenter.train(training)
+    return Scores(sum_over_processes(confusion).cpu(), segmenter.label_space, protocol)

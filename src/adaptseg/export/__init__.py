@@ -1,0 +1,1 @@
+"""What one ships: a segmenter as a file for other programs."""

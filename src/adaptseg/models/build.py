@@ -1,0 +1,24 @@
+"""From a configuration to a raw network with random weights."""
+
+from __future__ import annotations
+
+import torch
+
+from adaptseg.config import ModelConfig
+from adaptseg.models.deeplab import DeepLabResNet, DeepLabVGG
+from adaptseg.models.network import SegmentationNetwork
+
+
+def build_network(config: ModelConfig, classes: int, seed: int | None = None) -> SegmentationNetwork:
+    """Return the raw network with initial weights that depend on `seed` alone (none: on torch's global state)."""
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        if config.is_transformer:
+            from adaptseg.models.transformer import TransformerNetwork  # An extra, slow to import.
+
+            network: SegmentationNetwork = TransformerNetwork(config, classes)
+        else:
+            network = DeepLabVGG(config, classes) if config.backbone == "vgg16" else DeepLabResNet(config, classes)
+    network.config = config
+    return network

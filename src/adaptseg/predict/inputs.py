@@ -1,0 +1,70 @@
+"""Which images and videos are meant by files, folders and patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from adaptseg.data.files import is_image
+from adaptseg.errors import InputError
+from adaptseg.predict.video import is_video
+
+
+def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Return (image or video, name for outputs without suffix) of files, folders, and patterns such as `a/**/*.jpg`.
+
+    Folders are searched to the bottom. Names are relative to the folder, or to a pattern's folders without wildcards.
+
+    Raises:
+        InputError: an input does not exist, a folder or pattern gives no image, or two have the same name.
+    """
+    found: list[tuple[Path, Path]] = []
+    for text in inputs:
+        path = Path(text)
+        if os.path.isfile(path):  # Path.is_file raises where a name is too long.
+            found.append((path, Path(path.stem)))
+        elif os.path.isdir(path):
+            images = list(_below(path))
+            if not images:
+                raise InputError(f"{path}: no images in it; give a folder with photographs or videos")
+            found += [(image, image.relative_to(path).with_suffix("")) for image in images]
+        elif glob.has_magic(text):
+            found += _matches(text)
+        else:
+            raise InputError(f"{path}: no such file or folder; check the path")
+    # A telephone's moving photograph is IMG_1.jpg beside IMG_1.mov.
+    refuse_repeated(f"{name}.mp4" if is_video(path.name) else str(name) for path, name in found)
+    return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the images and videos of a folder and the folders in it, in order."""
+    for path in sorted(folder.rglob("*")):
+        if not path.name.startswith(".") and (is_image(path.name) or is_video(path.name)) and path.is_file():
+            yield path
+
+
+def _matches(pattern: str) -> list[tuple[Path, Path]]:
+    parts = Path(pattern).parts
+    fixed = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    paths: dict[Path, None] = {}
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(match)
+        if path.is_dir():
+            paths.update(dict.fromkeys(_below(path)))
+        elif is_image(match) or is_video(match):
+            paths[path] = None
+    if not paths:
+        raise InputError(f"{pattern}: no image or video matches; check the pattern")
+    return [(path, path.relative_to(fixed).with_suffix("")) for path in paths]
+
+
+def refuse_repeated(names: Iterable[str]) -> None:
+    """Raise `InputError` where two inputs would be written under one name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"two images would both be written as {name}; predict them into separate --out folders")
+        seen.add(name)

@@ -1,0 +1,296 @@
+"""Predictions as files: train ids, colours and an overlay on image or video, or what the Cityscapes server wants."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from cityscapesscripts.helpers.labels import name2label
+from PIL import Image
+
+from adaptseg.data.dataset import Domain
+from adaptseg.data.files import UInt8Array, decode_image, resize_image
+from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.errors import InputError
+from adaptseg.predict.inputs import refuse_repeated
+from adaptseg.predict.video import VideoReader, VideoWriter, is_video
+from adaptseg.progress import counted
+from adaptseg.segmenter import inference
+from adaptseg.segmenter.inference import MAPS, WHOLE, Prediction, Views
+from adaptseg.segmenter.segmenter import Segmenter
+
+OVERLAY_OPACITY = 0.55
+STRIP_HEIGHT = 180
+MAX_SIDE = 65_500
+"""Pixels that JPEG has room for."""
+CITYSCAPES_SIZE = (1024, 512)
+"""Width and height at which the paper evaluates on Cityscapes."""
+CITYSCAPES_NAME = re.compile(r"([^_]+_\d{6}_\d{6})(_.+)?")
+
+Input = tuple[Path, Path]
+"""An image or video, and its name for outputs without suffix."""
+Outputs = dict[str, UInt8Array]
+"""Path below the output folder -> picture, (H, W) or (H, W, 3)."""
+Pictures = Callable[[Path, UInt8Array, Prediction], Outputs]
+"""What is written of an image: its name, its pixels and its prediction -> outputs."""
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are predicted, and what is written beside classes."""
+
+    views: Views = WHOLE
+    """What of an image the network sees."""
+    maps: tuple[str, ...] = ()
+    """Names of `inference.MAPS`."""
+    batch: int = 1
+    """Neighbouring images of equal size that are predicted together."""
+    frames: bool = False
+    """Whether a video is written as the pictures of its frames."""
+
+    def __post_init__(self) -> None:
+        """Refuse unknown maps and empty batches."""
+        for name in self.maps:
+            if name not in MAPS:
+                raise InputError(f"map {name!r} is unknown; choose of {', '.join(MAPS)}")
+        if self.batch < 1:
+            raise InputError(f"batch is {self.batch}; give at least 1 image")
+
+
+DEFAULT = Settings()
+
+
+def overlay(image: UInt8Array, colors: UInt8Array) -> UInt8Array:
+    """Blend an image (H, W, 3) with class colours (H, W, 3)."""
+    blended = cv2.addWeighted(image, 1 - OVERLAY_OPACITY, colors, OVERLAY_OPACITY, 0)
+    return blended.astype(np.uint8, copy=False)
+
+
+def prediction_strip(segmenter: Segmenter, domain: Domain, images: int = 4) -> UInt8Array:
+    """Return evenly spaced images of a domain side by side, their overlays below: (2 * STRIP_HEIGHT, W, 3).
+
+    Labels are not read into it. The segmenter is left in the mode that it was in.
+    """
+    training = segmenter.training
+    segmenter.eval()
+    columns = []
+    for index in np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int):
+        image = domain[int(index)].image
+        width = max(1, round(image.shape[1] * STRIP_HEIGHT / image.shape[0]))
+        pair = (image, overlay(image, segmenter.label_space.palette[segmenter.predict(image)]))
+        columns.append(np.vstack([resize_image(picture, (width, STRIP_HEIGHT)) for picture in pair]))
+    segmenter.train(training)
+    return np.hstack(columns)
+
+
+def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings = DEFAULT) -> None:
+    """Write `labels/NAME.png` (train ids), `colors/NAME.png`, `overlays/NAME.jpg`, and `MAP/NAME.png` of each map.
+
+    Of a video: `overlays/NAME.mp4`, and `MAP/NAME.mp4` of each map. With `settings.frames` its frames are written as
+    images are, with the names NAME/000000, NAME/000001, …
+
+    Raises:
+        InputError: some images or videos are broken; the others have been predicted.
+    """
+    palette = segmenter.label_space.palette
+
+    def still(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
+        colors = palette[prediction.train_ids]
+        return {
+            f"labels/{name}.png": prediction.train_ids,
+            f"colors/{name}.png": colors,
+            f"overlays/{name}.jpg": overlay(image, colors),
+            **{f"{kind}/{name}.png": values for kind, values in prediction.maps.items()},
+        }
+
+    def moving(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
+        return {
+            f"overlays/{name}.mp4": overlay(image, palette[prediction.train_ids]),
+            **{f"{kind}/{name}.mp4": values for kind, values in prediction.maps.items()},
+        }
+
+    _predict(segmenter, inputs, out, settings, still, moving)
+
+
+def predict_cityscapes(segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings = DEFAULT) -> None:
+    """Write `OUT/CITY_SEQUENCE_FRAME_pred_labelIds.png` with Cityscapes label ids for every image.
+
+    The evaluation server, as the official evaluation script, takes for each image the one PNG in any folder whose
+    name begins with city, sequence and frame: those of maps, `MAP/MAP_CITY_…png`, do not. A segmenter without a size
+    of its own sees Cityscapes' images at 1024x512, as the paper evaluates.
+
+    Raises:
+        InputError: the segmenter has classes that Cityscapes does not have, an image's name is none of Cityscapes',
+            or some images are broken (the others have been predicted).
+    """
+    table = cityscapes_ids(segmenter.label_space)
+    named = [(path, Path(cityscapes_name(path))) for path, _ in inputs]
+    refuse_repeated(str(name) for _, name in named)
+
+    def pictures(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
+        maps = {f"{kind}/{kind}_{name}.png": values for kind, values in prediction.maps.items()}
+        return {f"{name}.png": table[prediction.train_ids], **maps}
+
+    own_size = segmenter.input_size
+    segmenter.input_size = own_size or CITYSCAPES_SIZE
+    try:
+        _predict(segmenter, named, out, settings, pictures, pictures)
+    finally:
+        segmenter.input_size = own_size
+
+
+def cityscapes_ids(label_space: LabelSpace) -> npt.NDArray[np.uint8]:
+    """Return the table from train id to Cityscapes label id, (256,).
+
+    Raises:
+        InputError: a class is not evaluated in Cityscapes.
+    """
+    table = np.zeros(256, np.uint8)
+    for train_id, name in enumerate(label_space.classes):
+        if name not in name2label or name2label[name].ignoreInEval:
+            raise InputError(
+                f"--format cityscapes: label space {label_space.name} has class {name!r}, which Cityscapes does not"
+                " evaluate; take a model of Cityscapes classes, or leave --format out"
+            )
+        table[train_id] = name2label[name].id
+    return table
+
+
+def cityscapes_name(path: Path) -> str:
+    """Return the name of an image's result: `aachen_000000_000019_leftImg8bit.png` -> `aachen_…_pred_labelIds`.
+
+    Raises:
+        InputError: the name does not begin with city, sequence and frame.
+    """
+    match = CITYSCAPES_NAME.fullmatch(path.stem)
+    if match is None or is_video(path.name):
+        raise InputError(
+            f"{path}: --format cityscapes wants names such as aachen_000000_000019_leftImg8bit.png; rename the image,"
+            " or leave --format out"
+        )
+    if match[2] and match[2].startswith("_gt"):
+        raise InputError(f"{path}: a label, not an image; give the folder with the images, such as leftImg8bit/val")
+    return f"{match[1]}_pred_labelIds"
+
+
+def _predict(
+    segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings, still: Pictures, moving: Pictures
+) -> None:
+    """Predict and write every image and video that can be read, then say which could not."""
+    broken: list[InputError] = []
+    videos = [pair for pair in inputs if is_video(pair[0].name) and not settings.frames]
+    images = _images([pair for pair in inputs if pair not in videos], segmenter, settings.views, broken)
+    with counted("predicting", _count(inputs)) as advance:
+        for name, image, prediction in predict_each(segmenter, images, settings):
+            _write(out, still(name, image, prediction))
+            advance(1)
+        for path, name in videos:
+            try:
+                _predict_video(segmenter, path, out, settings, lambda *found, name=name: moving(name, *found), advance)
+            except InputError as error:
+                broken.append(error)
+    if broken:
+        more = f" (and {len(broken) - 1} more broken images)" if broken[1:] else ""
+        rest = len(inputs) - len(broken)
+        raise InputError(f"{broken[0]}{more}" + (f"; the other {rest} images are in {out}" if rest else ""))
+
+
+def predict_each(
+    segmenter: Segmenter, images: Iterable[tuple[Key, UInt8Array]], settings: Settings
+) -> Iterator[tuple[Key, UInt8Array, Prediction]]:
+    """Yield the prediction of each image, with its key; neighbours of equal size share a forward pass."""
+    for _, neighbours in groupby(images, lambda pair: pair[1].shape):
+        while batch := list(islice(neighbours, settings.batch)):
+            pixels = [image for _, image in batch]
+            predictions = inference.predict(segmenter, pixels, settings.views, settings.maps)
+            for (key, image), prediction in zip(batch, predictions, strict=True):
+                yield key, image, prediction
+
+
+def _images(
+    inputs: Sequence[Input], segmenter: Segmenter, views: Views, broken: list[InputError]
+) -> Iterator[tuple[Path, UInt8Array]]:
+    """Yield name and pixels of every image and of every video's frames; what is wrong with others goes to `broken`."""
+    for path, name in inputs:
+        try:
+            if is_video(path.name):
+                for index, frame in enumerate(VideoReader(path)):
+                    yield name / f"{index:06d}", frame.image
+            else:
+                yield name, _read(path, segmenter, views)
+        except InputError as error:
+            broken.append(error)
+
+
+def _predict_video(
+    segmenter: Segmenter,
+    path: Path,
+    out: Path,
+    settings: Settings,
+    pictures: Callable[[UInt8Array, Prediction], Outputs],
+    advance: Callable[[int], None],
+) -> None:
+    """Write the videos of one video, all or none."""
+    reader = VideoReader(path)
+    frames = ((frame.time, frame.image) for frame in reader)
+    with ExitStack() as stack:
+        writers: dict[str, VideoWriter] = {}
+        for time, image, prediction in predict_each(segmenter, frames, settings):
+            for name, picture in pictures(image, prediction).items():
+                if name not in writers:
+                    writers[name] = stack.enter_context(VideoWriter(out / name, reader))
+                writers[name].write(picture, time)
+            advance(1)
+
+
+def _count(inputs: Sequence[Input]) -> int | None:
+    """Return the number of images and frames; none where a video does not say it."""
+    try:
+        counts = [VideoReader(path).count if is_video(path.name) else 1 for path, _ in inputs]
+    except InputError:  # A broken video: the prediction will say so.
+        return None
+    return sum(counts) if all(counts) else None
+
+
+def _read(path: Path, segmenter: Segmenter, views: Views) -> UInt8Array:
+    try:
+        image = decode_image(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_SIDE:
+        raise InputError(f"{path}: {width}x{height} pixels, but overlays have at most {MAX_SIDE} a side; cut the image")
+    try:
+        inference.check_size(segmenter, views, (width, height))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return image
+
+
+def _write(out: Path, pictures: Outputs) -> None:
+    """Write all pictures of one image beside their places, then rename them: none is ever half written."""
+    renames: list[tuple[Path, Path]] = []
+    try:
+        for name, picture in pictures.items():
+            target = out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+            renames.append((partial, target))
+            Image.fromarray(picture).save(partial)
+        for partial, target in renames:
+            partial.replace(target)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from error
+    finally:
+        for partial, _ in renames:
+            partial.unlink(missing_ok=True)

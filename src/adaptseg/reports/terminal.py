@@ -1,0 +1,160 @@
+"""Tables and pictures that show what a run achieved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from adaptseg.data.check import Report
+from adaptseg.data.dataset import Domain
+from adaptseg.data.files import UInt8Array, resize_image
+from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
+from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
+from adaptseg.segmenter.loading import load_model
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.patches import Patch
+
+LINES_OF_A_KIND = 10
+"""Findings of one kind and domain that the terminal shows."""
+
+
+def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> None:
+    """Print IoU per class and mIoU, a column per experiment, in per cent."""
+    console = console or Console()
+    if not any(column.mious for column in columns):
+        console.print("not evaluated: the experiment names no labelled images")
+        return
+    seeds = len(columns[0].results)
+    over = f", mean over {seeds} seeds" if seeds > 1 else ""
+    table = Table(title=f"IoU in %, protocol {columns[0].summary()['protocol']}{over}")
+    table.add_column("class", no_wrap=True)
+    for column in columns:
+        table.add_column(column.name, justify="right", overflow="fold")  # Cut off, names would look alike.
+    rows = list(table_rows(columns))
+    for name, texts in rows:
+        if name == rows[-1][0]:
+            table.add_section()
+        table.add_row(name, *texts, style="bold" if name == rows[-1][0] else "")
+    if len(columns) > 1:
+        table.add_section()
+        for name, texts in cost_rows(columns):
+            table.add_row(name, *texts, style="dim")
+    console.print(table)
+
+
+def print_selection(column: SeedRuns) -> None:
+    """Print of each run the last snapshot, the one chosen without labels and the labels' best, unless they are one."""
+    for run, result in zip(column.runs, column.results, strict=True):
+        selection = result.get("selection") or {}
+        named = {
+            "last": "last",
+            "chosen": f"chosen without labels ({str(selection.get('criterion')).replace('_', ' ')})",
+            "best_by_labels": "best by labels (no fair choice)",
+        }
+        found = {name: selection[key] for key, name in named.items() if selection.get(key)}
+        if len({at["step"] for at in found.values()}) > 1:
+            print(f"{run}: " + "; ".join(f"{name}: step {at['step']}{_miou(at)}" for name, at in found.items()))
+
+
+def _miou(snapshot: Mapping[str, Any]) -> str:
+    return "" if snapshot["miou"] is None else f", {100 * snapshot['miou']:.1f}"
+
+
+def print_check(report: Report, console: Console | None = None) -> None:
+    """Print what a check found: class frequencies, then one line for each finding."""
+    console = console or Console()
+    table = Table(title="labelled pixels in %, and images")
+    table.add_column("class")
+    labelled = {role: domain for role, domain in report.domains.items() if domain.class_shares}
+    for role in labelled:
+        table.add_column(role, justify="right")
+        table.add_column("images", justify="right")
+    for name in next(iter(labelled.values())).class_shares:
+        cells = [(_percent(d.class_shares[name]), str(d.class_images[name])) for d in labelled.values()]
+        table.add_row(name, *(cell for pair in cells for cell in pair))
+    console.print(table)
+    for role, domain in report.domains.items():
+        sizes = ", ".join(f"{count} of {size}" for size, count in list(domain.sizes.items())[:4])
+        more = f" and {len(domain.sizes) - 4} more sizes" if len(domain.sizes) > 4 else ""
+        ignored = f"; {100 * domain.ignored:.1f} % of pixels of no class to train" if domain.class_shares else ""
+        console.print(f"{role:<11} {domain.images} images: {sizes}{more}{ignored}", highlight=False, soft_wrap=True)
+    for (role, fatal, kind), group in groupby(report.findings, lambda found: (found.role, found.fatal, found.kind)):
+        texts = [finding.text for finding in group]
+        left_out = len(texts) - LINES_OF_A_KIND
+        shown = texts[:LINES_OF_A_KIND]
+        if left_out > 0:
+            shown.append(f"{left_out} more of these ({kind}); --json FILE writes all")
+        level = "[bold red]error  [/]" if fatal else "[yellow]warning[/]"
+        for text in shown:
+            # The terminal breaks the line, not we: it can be searched for and copied.
+            console.print(f"{level} {role:<11}", escape(text), highlight=False, soft_wrap=True)
+    errors = sum(finding.fatal for finding in report.findings)
+    warnings = len(report.findings) - errors
+    verdict = "training would fail" if report.fails else "training can begin"
+    console.print(f"{errors} errors, {warnings} warnings: {verdict}", highlight=False)
+
+
+def _percent(share: float) -> str:
+    """A share in per cent; what is there is not shown as 0."""
+    return "–" if share == 0 else "<0.01" if share < 1e-4 else f"{100 * share:.2f}"
+
+
+def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images: int = 4) -> None:
+    """Write a picture: image, each experiment's prediction (its first seed), any ground truth, the classes' legend.
+
+    Args:
+        columns: finished experiments.
+        domain: images to show, of which evenly spaced ones are taken.
+        path: the PNG file.
+        images: number of rows.
+    """
+    models = [load_model(column.runs[0]) for column in columns]
+    indices = np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int)
+    scores = [f"  {100 * column.mious[0]:.1f}" if column.mious else "" for column in columns]
+    names = [f"{column.name}{score}" for column, score in zip(columns, scores, strict=True)]
+    titles = ["image", *names, *(["ground truth"] if domain.labelled else [])]
+    first = domain.read(int(indices[0]))[0]
+    width = 3.6
+    height = width * first.shape[0] / first.shape[1]
+    figure, axes = plt.subplots(
+        len(indices),
+        len(titles),
+        figsize=(width * len(titles), height * len(indices) + 0.9),
+        squeeze=False,
+        layout="constrained",
+    )
+    shown: set[int] = set()
+    for row, index in zip(axes, indices, strict=True):
+        image, label = domain.read(int(index))
+        predictions = [model.predict(_at_size(image, domain)) for model in models]
+        maps = predictions if label is None else [*predictions, label]
+        shown.update(int(value) for train_ids in maps for value in np.unique(train_ids))
+        pictures = [image, *(domain.label_space.palette[train_ids] for train_ids in maps)]
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture)
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=13)
+    legend = _legend(domain.label_space, shown - {IGNORE_INDEX})
+    figure.legend(handles=legend, loc="outside lower center", ncols=min(10, len(legend)), frameon=False, fontsize=11)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _at_size(image: UInt8Array, domain: Domain) -> UInt8Array:
+    return image if domain.size is None else resize_image(image, domain.size)
+
+
+def _legend(label_space: LabelSpace, shown: set[int]) -> list[Patch]:
+    colors = label_space.palette / 255
+    return [Patch(color=tuple(colors[index]), label=label_space.classes[index]) for index in sorted(shown)]

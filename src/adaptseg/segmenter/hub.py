@@ -1,0 +1,90 @@
+"""Segmenters as folders of the Hugging Face Hub: model.safetensors, config.json, README.md. No pickle.
+
+`adaptseg.load_model` takes such a folder too. The library is the extra `adaptseg[hub]`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptseg.data.label_spaces import IGNORE_INDEX
+from adaptseg.errors import InputError, require_extra
+from adaptseg.segmenter.model_card import model_card
+from adaptseg.segmenter.weights import EXPORTED, HUB_CARD, HUB_WEIGHTS, save_weights, segmenter_card
+
+if TYPE_CHECKING:
+    from adaptseg.segmenter.segmenter import Segmenter
+
+
+def export_card(segmenter: Segmenter, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an exported model says of itself, ready for JSON: enough to rebuild the segmenter.
+
+    Args:
+        segmenter: the model.
+        facts: of its training, as `adaptseg.export.export.training_facts` finds them, and its `license`.
+    """
+    card = segmenter_card(segmenter, segmenter.network.config)
+    card["model"] |= {"weights": None}  # What training began with, perhaps a path of this machine.
+    palette = segmenter.label_space.palette[: len(segmenter.label_space)].tolist()
+    return {EXPORTED: version("adaptseg"), **facts, **card, "palette": palette, "ignore_index": IGNORE_INDEX}
+
+
+def write_folder(segmenter: Segmenter, card: Mapping[str, Any], folder: Path) -> None:
+    """Write weights, configuration and model card into a folder, which is made where it is not there.
+
+    Raises:
+        InputError: the library is not installed.
+    """
+    require_extra("hub", "a folder for the hub", "huggingface_hub")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / HUB_WEIGHTS, segmenter, {"format": "pt"})
+    (folder / HUB_CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(model_card(card), encoding="utf-8")
+
+
+def fetch(repo_id: str, revision: str | None = None) -> Path:
+    """Return the local copy of a repository of the hub (kept in the hub's cache).
+
+    Raises:
+        InputError: there is no such repository, or the network is away.
+    """
+    require_extra("hub", f"{repo_id}: no such folder, and the hub", "huggingface_hub")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[HUB_CARD, HUB_WEIGHTS]))
+    except Exception as error:  # The library raises many kinds.
+        raise _refused(repo_id, "had from the hub", error) from error
+
+
+def push_to_hub(segmenter: Segmenter, repo_id: str, card: Mapping[str, Any], private: bool = False) -> str:
+    """Make or update a repository of the hub and return its address.
+
+    Raises:
+        InputError: there is no network, or the hub refuses: log in with `hf auth login`.
+    """
+    require_extra("hub", "the hub", "huggingface_hub")
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(segmenter, card, Path(folder))
+        try:
+            api = HfApi()
+            url = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=url.repo_id, folder_path=folder, commit_message=f"Written by adaptseg {version('adaptseg')}"
+            )
+        except Exception as error:  # The library raises many kinds.
+            raise _refused(repo_id, "written to the hub", error) from error
+    return str(url)
+
+
+def _refused(name: str, done: str, error: Exception) -> InputError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    cure = "check the name, the network and `hf auth login`, or give a folder"
+    return InputError(f"{name}: cannot be {done} ({reason}); {cure}")

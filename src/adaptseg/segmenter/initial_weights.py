@@ -1,0 +1,172 @@
+"""Initial weights of a training: the key `model.weights`.
+
+Backbones are recognised by their names: the released DeepLab initialisation (COCO), torchvision's and timm's
+ResNets, Hugging Face transformers' ResNets, torchvision's VGG-16 and the Caffe VGG-16 under the same names.
+What a file has beyond the backbone (a classifier of images) is left out; the segmenter's classifiers are taken
+where their shapes fit and stay as they were initialised elsewhere, as the released script does. What was left
+out is said on stderr. Any other mismatch is an error.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from adaptseg.config import ModelConfig
+from adaptseg.models.deeplab import AtrousSpatialPyramid
+from adaptseg.models.network import SegmentationNetwork
+from adaptseg.segmenter.download import is_url, local_file
+from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.segmenter import Segmenter
+from adaptseg.segmenter.state_dicts import StateDict, list_names, load_state, read_state_dict, without_prefixes
+from adaptseg.segmenter.weights import find_checkpoint
+
+CLASSIFIER = re.compile(r"(layer[56]|classifier)\.conv2d_list\.")
+IMAGE_CLASSIFIER = re.compile(r"(fc|classifier|head\.fc)\.")
+TRANSFORMERS = re.compile(r"(?:resnet\.)?(embedder|encoder)\.(.*)")
+# torchvision counts the pooling layers after stages 4 and 5, which the segmenter has not.
+TORCHVISION_VGG = {"features.24.": "features.23.", "features.26.": "features.25.", "features.28.": "features.27."}
+VGG_FC = {"classifier.0.": "features.29.", "classifier.3.": "features.31."}
+
+
+def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
+    """Return the segmenter with the weights that `model.weights` names, or unchanged where it names none.
+
+    Raises:
+        InputError: the weights cannot be had or read, or are of another backbone; the message lists the keys.
+    """
+    if model.weights is None:
+        return segmenter
+    if model.is_transformer and not is_url(model.weights) and find_checkpoint(Path(model.weights)) is None:
+        _initialise_transformer(segmenter, model, model.weights)
+        return segmenter
+    for note in initialise_from(segmenter.network, _read(model.weights), model):
+        print(f"adaptseg: model.weights {model.weights}: {note}", file=sys.stderr, flush=True)
+    return segmenter
+
+
+def _initialise_transformer(segmenter: Segmenter, model: ModelConfig, weights: str) -> None:
+    from adaptseg.models.transformer import TransformerNetwork, pretrained_backbone
+
+    assert isinstance(segmenter.network, TransformerNetwork)
+    load_state(segmenter.network.backbone, pretrained_backbone(weights), f"model.weights {weights}")
+    if model.preprocessing != "imagenet":
+        note = f"weights of transformers want model.preprocessing imagenet, but it is {model.preprocessing}"
+        print(f"adaptseg: model.weights {weights}: {note}", file=sys.stderr, flush=True)
+
+
+def _read(weights: str) -> StateDict:
+    if not is_url(weights) and find_checkpoint(Path(weights)) is not None:
+        return load_model(weights).network.state_dict()
+    return read_state_dict(local_file(weights))
+
+
+def initialise_from(network: SegmentationNetwork, state: Mapping[str, Tensor], model: ModelConfig) -> list[str]:
+    """Load initial weights into a network and return what is to be said about it, a line each.
+
+    Raises:
+        InputError: a key of the backbone is missing, unknown or of another shape.
+    """
+    state = without_prefixes(state)
+    notes: list[str] = []
+    if model.backbone == "vgg16":
+        state = _vgg_names(state, network, notes)
+    else:
+        if any(TRANSFORMERS.match(name) for name in state):
+            state = _transformers_names(state)
+        state = _without_image_classifier(state, model, notes)
+    classifiers, kept = _classifiers(network, state, notes)
+    backbone = {name: value for name, value in state.items() if not CLASSIFIER.match(name)}
+    if model.backbone == "vgg16":
+        new = [name for name in network.state_dict() if name.startswith(tuple(VGG_FC.values())) and name not in state]
+        if new:
+            notes.append("has no fc6 and fc7 of this shape: initialised anew")
+        kept += new
+    load_state(network, backbone | classifiers, f"model.weights {model.weights}", kept)
+    return notes
+
+
+def _without_image_classifier(state: StateDict, model: ModelConfig, notes: list[str]) -> StateDict:
+    """Leave out a ResNet's classifier of images; say what its presence tells about the other settings."""
+    if not any(IMAGE_CLASSIFIER.match(name) and not CLASSIFIER.match(name) for name in state):
+        return state
+    if model.preprocessing == "caffe":
+        notes.append("weights of torchvision, timm or transformers want model.preprocessing imagenet, but it is caffe")
+    if model.bottleneck_stride == "first" and "layer1.0.conv3.weight" in state:
+        notes.append(
+            "weights of torchvision, timm or transformers want model.bottleneck_stride second, but it is first"
+        )
+    return {name: value for name, value in state.items() if CLASSIFIER.match(name) or not IMAGE_CLASSIFIER.match(name)}
+
+
+def _transformers_names(state: Mapping[str, Tensor]) -> StateDict:
+    """Rename a ResNet of Hugging Face transformers (`resnet.encoder.stages.0.layers.0.layer.0.convolution…`)."""
+    renamed = {}
+    for name, value in state.items():
+        match = TRANSFORMERS.match(name)
+        if match:
+            name = match[2].replace("embedder.convolution.", "conv1.").replace("embedder.normalization.", "bn1.")
+            name = re.sub(r"stages\.(\d+)\.layers\.(\d+)\.", lambda m: f"layer{int(m[1]) + 1}.{m[2]}.", name)
+            name = name.replace("shortcut.convolution.", "downsample.0.")
+            name = name.replace("shortcut.normalization.", "downsample.1.")
+            name = re.sub(r"\.layer\.(\d)\.convolution\.", lambda m: f".conv{int(m[1]) + 1}.", name)
+            name = re.sub(r"\.layer\.(\d)\.normalization\.", lambda m: f".bn{int(m[1]) + 1}.", name)
+        renamed[name] = value
+    return renamed
+
+
+def _vgg_names(state: Mapping[str, Tensor], network: SegmentationNetwork, notes: list[str]) -> StateDict:
+    """Give torchvision's (and so the Caffe weights') names the segmenter's; keep fc6 and fc7 that fit."""
+    own = network.state_dict()
+    renames = TORCHVISION_VGG if "features.24.weight" in state else {}
+    renamed: StateDict = {}
+    dropped = []
+    for name, value in state.items():
+        prefix = ".".join(name.split(".")[:2]) + "."
+        target = name.replace(prefix, renames.get(prefix, VGG_FC.get(prefix, prefix)), 1)
+        fits = target in own and own[target].shape == value.shape
+        if name.startswith("classifier.") and not CLASSIFIER.match(name) and not fits:
+            dropped.append(name)
+        else:
+            renamed[target] = value
+    if dropped:
+        notes.append(f"its fully connected layers are left out ({list_names(dropped)})")
+    return renamed
+
+
+def _classifiers(
+    network: SegmentationNetwork, state: Mapping[str, Tensor], notes: list[str]
+) -> tuple[StateDict, list[str]]:
+    """Return the classifiers that fit and the names of those initialised anew.
+
+    The file's main classifier serves the network's main level, whatever their numbers of levels.
+    """
+    available = sorted({match[1] for match in map(CLASSIFIER.match, state) if match}, reverse=True)
+    fitting: StateDict = {}
+    kept: list[str] = []
+    names = [name for name, module in network.named_modules() if isinstance(module, AtrousSpatialPyramid)]
+    for position, level in enumerate(sorted(names, reverse=True)):
+        own = {name: value.shape for name, value in network.state_dict().items() if name.startswith(f"{level}.")}
+        theirs = {
+            f"{level}.{name.partition('.')[2]}": value
+            for name, value in state.items()
+            if available[position : position + 1] == [name.partition(".")[0]] and CLASSIFIER.match(name)
+        }
+        if {name: value.shape for name, value in theirs.items()} == own:
+            fitting |= theirs
+            continue
+        kept += own
+        if not available:
+            continue  # Weights of a backbone alone.
+        reason = "there is none"
+        if theirs:
+            biases = [value.shape[0] for name, value in theirs.items() if name.endswith("bias") and value.ndim]
+            wanted = own[f"{level}.conv2d_list.0.bias"][0]
+            differs = bool(biases) and biases[0] != wanted
+            reason = f"it has {biases[0]} classes, not {wanted}" if differs else "it has another shape"
+        notes.append(f"classifier {level} is initialised anew, for {reason}")
+    return fitting, kept

@@ -1,0 +1,43 @@
+"""Segmenters from files: our own checkpoints and exports, and the released AdaptSegNet weights. No pickles are run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from adaptseg.errors import InputError
+from adaptseg.segmenter.download import is_url, local_file
+from adaptseg.segmenter.released import released_segmenter
+from adaptseg.segmenter.segmenter import Segmenter
+from adaptseg.segmenter.state_dicts import read_state_dict
+from adaptseg.segmenter.weights import card_in, find_checkpoint, read_card_and_weights, read_folder, required_checkpoint
+
+
+def load_model(path: str | Path) -> Segmenter:
+    """Return a segmenter in eval mode.
+
+    Args:
+        path: a run folder, a checkpoint of ours, what `adaptseg export` wrote as safetensors or as a folder for the
+            hub, or a released AdaptSegNet `.pth` (single-level, multi-level or VGG, 19 or other numbers of classes,
+            keys with or without `Scale.` or `module.`), as file or as http(s) URL, to which `#sha256=HEX` may be
+            added.
+
+    Raises:
+        InputError: nothing is there, the file is broken or holds code, or its keys fit no network.
+    """
+    if is_url(path):
+        return released_segmenter(read_state_dict(local_file(path)), str(path))
+    path = Path(path)
+    folder = find_checkpoint(path)
+    if folder is not None:
+        network, settings = read_folder(folder)
+        return Segmenter(network, **settings).eval()
+    if os.path.isdir(path):  # Path.is_dir raises where a name is too long.
+        required_checkpoint(path)
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file or folder; give a run folder, a checkpoint, or a released .pth")
+    card = card_in(path)
+    if card is not None:
+        network, settings = read_card_and_weights(card, f"{path}: metadata", path)
+        return Segmenter(network, **settings).eval()
+    return released_segmenter(read_state_dict(path), str(path))

@@ -1,0 +1,147 @@
+"""Segmenters as files: what a folder or a file of ours holds, and how it is written. No pickles are run."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from operator import index
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from adaptseg.config import DomainConfig, ModelConfig
+from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.errors import InputError
+from adaptseg.models.build import build_network
+from adaptseg.models.network import SegmentationNetwork
+from adaptseg.segmenter.preprocessing import PREPROCESSING
+from adaptseg.segmenter.state_dicts import load_state, read_state_dict, shape_of
+
+if TYPE_CHECKING:
+    from adaptseg.segmenter.segmenter import Segmenter
+
+SEGMENTER_WEIGHTS = "segmenter.safetensors"
+SEGMENTER_CARD = "segmenter.json"
+HUB_WEIGHTS = "model.safetensors"
+HUB_CARD = "config.json"
+"""What the Hugging Face Hub calls them."""
+EXPORTED = "adaptseg"
+"""Key of exported cards that holds the version; in the metadata of a single exported file, key of the card."""
+
+
+def segmenter_card(segmenter: Segmenter, model: ModelConfig) -> dict[str, Any]:
+    """Return everything beside the weights that building and using a segmenter needs, ready for JSON."""
+    return {
+        "model": asdict(model),
+        "label_space": segmenter.label_space.name,
+        "classes": list(segmenter.label_space.classes),
+        "preprocessing": segmenter.preprocessing,
+        "align_corners": segmenter.align_corners,
+        "input_size": segmenter.input_size,
+    }
+
+
+def save_weights(path: Path, segmenter: Segmenter, metadata: dict[str, str] | None = None) -> None:
+    """Write the raw network's weights as safetensors."""
+    state = {name: value.detach().cpu().contiguous() for name, value in segmenter.network.state_dict().items()}
+    path.write_bytes(save(state, metadata))  # Not save_file, which lets nobody else read the file.
+
+
+def save_segmenter(folder: Path, segmenter: Segmenter, model: ModelConfig) -> None:
+    """Write weights and everything that using them needs into an existing folder."""
+    save_weights(folder / SEGMENTER_WEIGHTS, segmenter)
+    (folder / SEGMENTER_CARD).write_text(json.dumps(segmenter_card(segmenter, model), indent=2) + "\n")
+
+
+def find_checkpoint(path: Path) -> Path | None:
+    """Return the folder of ours that a run folder, a checkpoint, a folder for the hub or its weights mean, if any."""
+    if path.name in (SEGMENTER_WEIGHTS, HUB_WEIGHTS):
+        path = path.parent
+    candidates = (path / "checkpoints" / "last", path)
+    found = (folder for folder in candidates if os.path.isfile(folder / SEGMENTER_CARD) or is_hub_folder(folder))
+    return next(found, None)
+
+
+def required_checkpoint(path: Path) -> Path:
+    """Return what `find_checkpoint` does; raises `InputError` where there is none."""
+    folder = find_checkpoint(path)
+    if folder is None:
+        raise InputError(f"{path}: no checkpoint in it; give a run folder with checkpoints/last, or a checkpoint")
+    return folder
+
+
+def is_hub_folder(folder: Path) -> bool:
+    """Tell whether a folder's `config.json` is one of our exports: many other programs call theirs so."""
+    try:
+        return EXPORTED in json.loads((folder / HUB_CARD).read_text(encoding="utf-8"))
+    except Exception:  # JSON may hold anything anywhere.
+        return False
+
+
+def card_in(path: Path) -> str | None:
+    """Return the card, as JSON, in the metadata of a safetensors file that was exported; none of any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            card: str | None = (file.metadata() or {}).get(EXPORTED)
+            return card
+    except (OSError, SafetensorError):  # Reading the weights says what is wrong.
+        return None
+
+
+def read_folder(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
+    """Return the network of one of our folders, and the other arguments of its `Segmenter`.
+
+    Raises:
+        InputError: a file is missing or broken, or holds code.
+    """
+    names = (SEGMENTER_CARD, SEGMENTER_WEIGHTS)
+    card, weights = (folder / name for name in (names if (folder / names[0]).is_file() else (HUB_CARD, HUB_WEIGHTS)))
+    try:
+        return read_card_and_weights(card.read_text(encoding="utf-8"), str(card), weights)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{card}: broken ({error}); take an older checkpoint") from error
+
+
+def read_card_and_weights(card: str, where: str, weights: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
+    """Return what `read_folder` does, of a card, which `where` names, and the weights of a file; raises likewise."""
+    model, settings = _read_card(card, where)
+    state = read_state_dict(weights)
+    stem = state.get("features.0.weight" if model.backbone == "vgg16" else "conv1.weight")
+    if stem is not None and stem.shape[:1] != (model.width,):  # Before memory is taken for a network of that width.
+        raise InputError(
+            f"{weights}: its first convolution is {shape_of(stem)}, but {where} has width {model.width};"
+            " take an older checkpoint"
+        )
+    network = build_network(model, len(settings["label_space"]), seed=0)
+    load_state(network, state, str(weights))
+    return network, settings
+
+
+def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
+    """Return the network's configuration and the segmenter's other arguments."""
+    try:
+        card = json.loads(text)
+        model, classes, size = ModelConfig(**card["model"]), card["classes"], card["input_size"]
+        if size is not None:
+            width, height = map(index, size)
+            size = (width, height)
+        for key in fields(ModelConfig):
+            if isinstance(key.default, str | int) and type(getattr(model, key.name)) is not type(key.default):
+                raise TypeError(f"model.{key.name} is {getattr(model, key.name)!r}")
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise TypeError(f"classes is {classes!r}, not a list of names")
+        if card["preprocessing"] not in PREPROCESSING or not isinstance(card["align_corners"], bool):
+            raise ValueError(f"preprocessing is {card['preprocessing']!r}, align_corners is {card['align_corners']!r}")
+        return model, {
+            "label_space": LabelSpace(str(card["label_space"]), tuple(classes)),
+            "preprocessing": card["preprocessing"],
+            "align_corners": card["align_corners"],
+            "input_size": DomainConfig(size=size).size,
+        }
+    except Exception as error:  # JSON may hold anything anywhere.
+        raise InputError(f"{where}: broken ({error}); take an older checkpoint") from error

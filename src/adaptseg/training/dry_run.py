@@ -1,0 +1,120 @@
+"""The check before a three-day training: `adaptseg train … --dry-run` reads, builds, takes one step, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from adaptseg.config import DomainConfig, ExperimentConfig
+from adaptseg.data.dataset import Domain
+from adaptseg.data.domains import open_domains
+from adaptseg.data.loader import Batch, StepDataset, to_device
+from adaptseg.errors import InputError
+from adaptseg.methods import build_method
+from adaptseg.methods.base import Method, build_segmenter
+from adaptseg.segmenter.initial_weights import initialise
+from adaptseg.training.loop import open_fabric
+from adaptseg.training.trackers import require_trackers
+
+LABELS_READ = 8
+"""Labels of each labelled domain whose values are counted."""
+
+
+def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
+    """Yield what a training would do, a line at a time, having done all of it once on a small scale.
+
+    All files are listed, some labels are counted, the networks are built at full size, and one step is taken on
+    images of the smallest size that the method accepts.
+
+    Raises:
+        InputError: whatever would stop the training, now or at its end.
+    """
+    require_trackers(config.train.loggers)
+    fabric = open_fabric(config)
+    method = build_method(initialise(build_segmenter(config), config.model), config).to(fabric.device)
+    domains = open_domains(config, method.uses_target)
+    used = domains.by_role()
+    for role, absent in (
+        ("source", ""),
+        ("target", f"not used by {config.method.name}"),
+        ("evaluation", "none: nothing is evaluated"),
+    ):
+        yield f"{role:<11} {_describe_domain(used[role], config.domain(role)) if role in used else absent}"
+    yield from _describe_networks(config, method)
+    yield f"one step    {_one_step(config, method.train(), domains.source, domains.target)}"
+    yield from _describe_training(config, method, run)
+
+
+def _describe_domain(domain: Domain, config: DomainConfig) -> str:
+    size = f"at {domain.size[0]}x{domain.size[1]}" if domain.size else "at their own sizes"
+    text = f"{len(domain)} images {size}, layout {config.layout} in {config.root}"
+    if not domain.labelled:
+        return f"{text}; labels are not read"
+    indices = np.unique(np.linspace(0, len(domain) - 1, LABELS_READ).round().astype(int))
+    pixels = np.zeros(256, np.int64)
+    for index in indices:
+        label = domain.read(int(index))[1]
+        assert label is not None
+        pixels += np.bincount(label.ravel(), minlength=256)
+    classes = domain.label_space.classes
+    if not pixels[: len(classes)].any():
+        raise InputError(f"{config.root}: no pixel of {len(indices)} labels is of a class to train; check label_map")
+    absent = [name for index, name in enumerate(classes) if pixels[index] == 0]
+    found = f"{len(classes) - len(absent)} of {len(classes)} classes in {len(indices)} labels"
+    ignored = f"{100 * pixels[255] / pixels.sum():.0f} % of pixels ignored"
+    without = f" (none of {', '.join(absent)})" if absent else ""
+    return f"{text}; {found}{without}, {ignored}"
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _describe_networks(config: ExperimentConfig, method: Method) -> Iterator[str]:
+    model = config.model
+    segmenter = _parameters(method.segmenter)
+    yield (
+        f"segmenter   {model.backbone}, {model.levels} level{'s' if model.levels > 1 else ''},"
+        f" {segmenter / 1e6:.1f} M parameters, initial weights {model.weights or 'random'}"
+    )
+    beside = _parameters(method) - segmenter
+    options = ", ".join(f"{key} {value}" for key, value in vars(config.method).items() if key.startswith("lambda"))
+    yield f"method      {config.method.name}, {options}; {beside / 1e6:.1f} M parameters beside the segmenter's"
+
+
+def _one_step(config: ExperimentConfig, method: Method, source: Domain, target: Domain | None) -> str:
+    """Take one iteration, optimisers included, on one small image of each domain; return the losses as text."""
+    side = method.smallest_image()
+
+    def small_batch(domain: Domain, role: str) -> Batch:
+        domain.size, domain.prepared = (side, side), None
+        batch = StepDataset(domain, role, config.seed, batch=1, flip=config.train.flip)[0]
+        return to_device(batch, next(method.parameters()).device)
+
+    losses = method.step(small_batch(source, "source"), small_batch(target, "target") if target else None)
+    for optimizer in method.optimizers().values():
+        optimizer.step()
+    values = {name: float(loss) for name, loss in losses.items()}
+    if not all(np.isfinite(value) for value in values.values()):
+        raise InputError(f"one step at {side}x{side} gives losses {values}; check model.weights and the learning rates")
+    return f"at {side}x{side}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+
+def _describe_training(config: ExperimentConfig, method: Method, run: Path) -> Iterator[str]:
+    train = config.train
+    pair = f"{train.batch} + {train.batch}" if method.uses_target else f"{train.batch}"
+    schedule = f"poly schedule over {train.schedule_steps or train.steps}"
+    yield f"training    {train.steps} steps of batch {pair} on {train.device}, {train.precision}, {schedule}"
+    # Weights, and what the optimisers keep of each trained one: SGD a momentum, Adam two averages.
+    kept = 2 if config.optimizer.name == "adam" else 1
+    segmenter, every = _parameters(method.segmenter), _parameters(method)
+    chooses = train.selection != "none"
+    average = segmenter if chooses and not hasattr(method, "teacher") else 0
+    megabytes = 4 * (every + kept * segmenter + 2 * (every - segmenter) + average) / 1e6
+    chosen = ", and the one that is chosen" if chooses else ""
+    kept_ones = f"{train.keep} are kept{chosen}"
+    yield f"checkpoints every {train.checkpoint_every} steps, about {megabytes:.0f} MB each; {kept_ones}"
+    yield f"run folder  {run}{' (exists)' if run.exists() else ''}; nothing was written"

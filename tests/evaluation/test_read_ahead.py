@@ -1,0 +1,52 @@
+"""Evaluation reads the next sample while the network works on this one."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptseg.data.dataset import Domain, Sample
+from adaptseg.data.label_spaces import label_space
+from adaptseg.errors import InputError
+from adaptseg.evaluation.evaluate import read_ahead
+from adaptseg.methods.configuration import build_config
+
+
+class CountingDomain(Domain):
+    """A domain that tells what has been read."""
+
+    def for_evaluation(self, index: int) -> Sample:
+        sample = super().for_evaluation(index)
+        if index == 1:
+            READ.set()
+        return sample
+
+
+READ = threading.Event()
+
+
+def opened(experiment: dict[str, Any], kind: type[Domain] = Domain) -> Domain:
+    config = build_config(experiment)
+    return kind(config.domain("evaluation"), label_space(config.label_space))
+
+
+def test_samples_come_in_order_and_the_next_is_read_meanwhile(experiment: dict[str, Any]) -> None:
+    READ.clear()
+    samples = read_ahead(opened(experiment, CountingDomain), [0, 1])
+    names = [next(samples).name]
+    assert READ.wait(timeout=30)  # Before it is asked for.
+    names += [sample.name for sample in samples]
+    assert names == ["a", "night/b"]
+    assert list(read_ahead(opened(experiment), [])) == []
+
+
+def test_a_broken_file_is_told(experiment: dict[str, Any], tmp_path: Path) -> None:
+    domain = opened(experiment)
+    (tmp_path / "validation/images/night/b.png").write_bytes(b"none")
+    samples = read_ahead(domain, range(2))
+    assert next(samples).name == "a"
+    with pytest.raises(InputError, match=r"night/b\.png"):
+        next(samples)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from adaptseg.errors import InputError
+from adaptseg.predict.inputs import find_inputs
+from adaptseg.predict.predictions import predict_files
+from tests.predict.test_predictions import files, segmenter, write_images
+
+NAMES = ["a.png", "x/b.jpg", "x/y/c.png", "z/c.png"]
+
+
+def names(*inputs: Path | str) -> list[str]:
+    return [str(name) for _, name in find_inputs([str(text) for text in inputs])]
+
+
+def test_files_folders_and_patterns(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", NAMES)
+    for other in ("notes.txt", "x/._b.jpg", "clip.MP4"):
+        (folder / other).touch()
+    assert names(folder) == ["a", "clip", "x/b", "x/y/c", "z/c"]
+    assert names(folder / "x/b.jpg") == ["b"]
+    assert names(folder / "*") == ["a", "clip", "x/b", "x/y/c", "z/c"]
+    assert names(folder / "*.png") == ["a"]
+    assert names(folder / "**/*.png") == ["a", "x/y/c", "z/c"]
+    assert names(folder / "x/**") == ["b", "y/c"]
+    assert names(folder / "[xz]/*.*g") == ["x/b", "z/c"]
+    assert names(folder / "x", folder / "a.png") == ["b", "y/c", "a"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    folder = write_images(tmp_path, ["photo[1].png", "photo1.png"])
+    assert names(folder / "photo[1].png") == ["photo[1]"]
+
+
+def test_a_moving_photograph(tmp_path: Path) -> None:
+    folder = write_images(tmp_path, ["a.jpg"])
+    (folder / "a.mov").touch()
+    assert names(folder) == ["a", "a"]
+    (folder / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"would both be written as a\.mp4"):
+        names(folder)
+
+
+def test_nothing_found(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", NAMES)
+    (folder / "notes.txt").touch()
+    for pattern in ("*.tif", "*.txt", "nosuch/*"):
+        with pytest.raises(InputError, match="no image or video matches; check the pattern"):
+            names(folder / pattern)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in it"):
+        names(tmp_path / "empty")
+    with pytest.raises(InputError, match="would both be written as c"):
+        names(folder / "z/c.png", folder / "x/y/c.png")
+
+
+def test_a_very_large_png_is_refused_unread(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(90_001)) * 2  # Of 30000 rows.
+    path = write_images(tmp_path / "in", ["a.png"]) / "large.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    with pytest.raises(InputError, match=r"large\.png: more than 100000000 pixels; scale the image down"):
+        predict_files(segmenter(), find_inputs([str(tmp_path / "in")]), tmp_path / "out")
+    assert len(files(tmp_path / "out")) == 3

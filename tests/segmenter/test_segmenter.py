@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from adaptseg.config import ModelConfig
+from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.errors import InputError
+from adaptseg.models.build import build_network
+from adaptseg.models.network import SegmentationNetwork
+from adaptseg.segmenter.segmenter import Segmenter
+
+SPACE = LabelSpace("three", ("road", "car", "sky"))
+
+
+def tiny(input_size: tuple[int, int] | None = None, levels: int = 1, align_corners: bool = True) -> Segmenter:
+    network = build_network(ModelConfig(backbone="resnet18", width=8, levels=levels), 3, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):  # Weights of 0.01 would leave nothing but the biases.
+            torch.nn.init.kaiming_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+    return Segmenter(network, SPACE, input_size=input_size, align_corners=align_corners).eval()
+
+
+def photograph(height: int = 40, width: int = 56) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "expected"),
+    [
+        ("caffe", [200 - 104.00698793, 100 - 116.66876762, 10 - 122.67891434]),
+        ("imagenet", [(10 / 255 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224, (200 / 255 - 0.406) / 0.225]),
+        ("none", [10, 100, 200]),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_preprocessing_by_hand(preprocessing: str, expected: list[float], dtype: torch.dtype) -> None:
+    segmenter = Segmenter(tiny().network, SPACE, preprocessing=preprocessing)
+    rgb = torch.tensor([10, 100, 200], dtype=dtype).view(1, 3, 1, 1).expand(2, 3, 4, 5)
+    x = segmenter.preprocess(rgb)
+    assert x.shape == (2, 3, 4, 5)
+    assert x[1, :, 2, 3].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@torch.no_grad()
+def test_logits_have_the_size_of_the_image(align_corners: bool) -> None:
+    segmenter = tiny(levels=2, align_corners=align_corners)
+    images = torch.randint(0, 256, (2, 3, 41, 50), dtype=torch.uint8)
+    raw = segmenter.network(segmenter.preprocess(images))
+    logits = segmenter(images)
+    assert len(logits) == 2
+    for level, small in zip(logits, raw, strict=True):
+        expected = torch.nn.functional.interpolate(small, (41, 50), mode="bilinear", align_corners=align_corners)
+        torch.testing.assert_close(level, expected)
+
+
+@pytest.mark.parametrize("input_size", [None, (64, 24)])
+def test_a_path_a_pil_image_and_an_array_agree(input_size: tuple[int, int] | None, tmp_path: Path) -> None:
+    segmenter, array = tiny(input_size), photograph()
+    Image.fromarray(array).save(tmp_path / "photo.png")
+    train_ids = segmenter.predict(array)
+    assert train_ids.shape == (40, 56)
+    assert train_ids.dtype == np.uint8
+    assert len(np.unique(train_ids)) > 1  # else the comparison says nothing
+    for image in (tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.fromarray(array)):
+        np.testing.assert_array_equal(segmenter.predict(image), train_ids)
+    with torch.no_grad():
+        images = torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
+        expected = segmenter(images)[-1].argmax(1)[0].numpy()
+    assert np.array_equal(expected, train_ids) == (input_size is None)
+
+
+class Recorder(SegmentationNetwork):
+    """Answers with zeros and keeps the sizes that it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.seen.append(tuple(x.shape[-2:]))
+        return (x.new_zeros(len(x), 3, 2, 3),)
+
+
+def test_images_are_scaled_to_the_height_that_was_trained() -> None:
+    network = Recorder()
+    segmenter = Segmenter(network, SPACE, input_size=(64, 32))
+    for size in ((32, 64), (16, 32), (64, 40), (33, 50)):
+        assert segmenter.predict(photograph(*size)).shape == size
+    # (height, width): proportions are kept, the trained width is not forced on other formats.
+    assert network.seen == [(32, 64), (32, 64), (32, 20), (32, 48)]
+
+
+def test_grey_and_transparent_pictures_are_predicted() -> None:
+    for mode in ("L", "RGBA", "P", "1"):
+        assert tiny().predict(Image.new(mode, (32, 24))).shape == (24, 32)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((8, 8), np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)]
+)
+def test_wrong_arrays_are_refused(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    with pytest.raises(InputError, match=r"must be uint8 \(H, W, 3\), but this is (uint8|float32)"):
+        tiny().predict(array)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    with pytest.raises(InputError, match=r"photo\.png: cannot be read .* check the path"):
+        tiny().predict(path)
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"photo\.png: not a readable image"):
+        tiny().predict(path)

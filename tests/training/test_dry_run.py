@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adaptseg.errors import InputError
+from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
+from adaptseg.training.dry_run import dry_run
+
+
+def lines(experiment: dict[str, Any], tmp_path: Path, *overrides: str) -> list[str]:
+    return list(dry_run(build_config(experiment, list(overrides)), tmp_path / "run"))
+
+
+def test_says_what_a_training_would_do(experiment: dict[str, Any], tmp_path: Path) -> None:
+    text = "\n".join(lines(experiment, tmp_path))
+    assert "4 images at their own sizes, layout folder" in text
+    assert "3 of 3 classes in 4 labels" in text
+    assert "4 steps of batch 2 + 2 on cpu, 32-true, poly schedule over 4" in text
+    assert "nothing was written" in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_without_target(experiment: dict[str, Any], tmp_path: Path) -> None:
+    text = "\n".join(lines(experiment, tmp_path, "--method.name=source_only"))
+    assert "target      not used by source_only" in text
+    assert "batch 2 on cpu" in text
+
+
+def test_labels_of_no_trained_class_are_refused(experiment: dict[str, Any], tmp_path: Path) -> None:
+    for path in (tmp_path / "source" / "labels").iterdir():
+        Image.fromarray(np.full((48, 64), 9, np.uint8)).save(path)
+    experiment["source"] |= {"classes": None, "label_map": {9: "void", 0: "road", 1: "car", 2: "sky"}}
+    with pytest.raises(InputError, match="no pixel of 4 labels is of a class to train"):
+        lines(experiment, tmp_path)
+
+
+def test_absent_classes_are_named(experiment: dict[str, Any], tmp_path: Path) -> None:
+    for path in (tmp_path / "source" / "labels").iterdir():
+        Image.fromarray(np.full((48, 64), 1, np.uint8)).save(path)
+    assert any("1 of 3 classes in 4 labels (none of road, sky)" in line for line in lines(experiment, tmp_path))
+
+
+def test_broken_weights_are_found(experiment: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=r"page\.pth"):
+        lines(experiment, tmp_path, f"--model.weights={tmp_path / 'page.pth'}")
+
+
+def test_weights_that_are_not_finite_are_found(experiment: dict[str, Any], tmp_path: Path) -> None:
+    state = build_segmenter(build_config(experiment)).network.state_dict()
+    torch.save(state | {"conv1.weight": torch.full_like(state["conv1.weight"], torch.nan)}, tmp_path / "nan.pth")
+    with pytest.raises(InputError, match=r"losses \{'seg1': nan"):
+        lines(experiment, tmp_path, f"--model.weights={tmp_path / 'nan.pth'}")

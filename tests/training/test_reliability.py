@@ -1,0 +1,225 @@
+"""What happens to a training when the machine misbehaves: signals, full disks, killed processes, two at once."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from adaptseg.errors import InputError
+from adaptseg.methods.configuration import build_config
+from adaptseg.training.checkpoint import save_checkpoint, saved_checkpoints
+from adaptseg.training.loop import train
+from adaptseg.training.run_lock import run_lock
+from tests.torture import torture
+from tests.training.test_loop import metrics, weights
+
+
+def command(folder: Path, run: str, *options: str) -> list[str]:
+    arguments = ["train", str(folder / "own.yaml"), f"--out={folder / run}", *options]
+    return [sys.executable, "-m", "adaptseg", *arguments]
+
+
+@pytest.fixture
+def start(tmp_path: Path, experiment: dict[str, Any]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `adaptseg train` on the small experiment in a process of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(name: str, *options: str, **arguments: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(command(tmp_path, name, *options), stderr=subprocess.PIPE, text=True, **arguments)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.02)
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 1), (signal.SIGUSR1, 0)], ids=str)
+def test_a_signal_ends_a_training_with_a_checkpoint(
+    number: signal.Signals, workers: int, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    options = ["--train.steps=400", "--train.checkpoint_every=1000", f"--train.workers={workers}"]
+    process = start("run", *options, start_new_session=True)
+    wait_for(lambda: lines_of(tmp_path / "run" / "metrics.jsonl") >= 3)
+    os.killpg(process.pid, number)  # As a terminal's Ctrl-C or a batch system does: loader workers get it too.
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 75, errors
+    assert number.name in errors.splitlines()[-1]
+    assert "--resume" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    (checkpoint,) = saved_checkpoints(tmp_path / "run")
+    done = int(checkpoint.name.removeprefix("step-"))
+    assert done == metrics(tmp_path / "run")[-1]["step"]
+    assert not (tmp_path / "run" / "result.json").exists()
+
+    steps = f"--train.steps={done + 2}"
+    train(build_config(tmp_yaml(tmp_path), [steps, "--train.schedule_steps=400"]), tmp_path / "run", resume=True)
+    train(build_config(tmp_yaml(tmp_path), [steps, "--train.schedule_steps=400"]), tmp_path / "unbroken")
+    expected, actual = weights(tmp_path / "unbroken"), weights(tmp_path / "run")
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def tmp_yaml(tmp_path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((tmp_path / "own.yaml").read_text())
+    return content
+
+
+def test_a_second_signal_ends_at_once(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    big = ["--model.width=64", "--model.backbone=resnet101", "--source.size=[640,480]", "--target.size=[640,480]"]
+    process = start("run", *big)  # An iteration takes many seconds.
+    wait_for(lambda: (tmp_path / "run" / "config.yaml").exists())
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_a_signal_during_evaluation(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation is given up at once and made anew on resuming: the run ends as an unbroken one."""
+    config = build_config(experiment, ["--train.evaluate_every=3", "--train.checkpoint_every=4"])
+    train(config, tmp_path / "unbroken")
+    from adaptseg.data.dataset import Domain
+    from adaptseg.training.preemption import Preempted
+
+    original = Domain.for_evaluation
+
+    def asked_to_stop_at(image: int) -> Any:
+        images = iter(range(100))
+
+        def for_evaluation(self: Domain, index: int) -> Any:
+            if next(images) == image:
+                signal.raise_signal(signal.SIGTERM)
+            return original(self, index)
+
+        return for_evaluation
+
+    # In the evaluation of step 3; then, after its two images, in that of the end.
+    for image, stopped_at in ((0, "stopped by SIGTERM after step 3"), (2, "stopped by SIGTERM$")):
+        with monkeypatch.context() as patched:
+            patched.setattr(Domain, "for_evaluation", asked_to_stop_at(image))
+            with pytest.raises(Preempted, match=stopped_at):
+                train(config, tmp_path / "run", resume=bool(saved_checkpoints(tmp_path / "run")))
+        assert not (tmp_path / "run" / "result.json").exists()
+    train(config, tmp_path / "run", resume=True)
+    results = [(tmp_path / run / "result.json").read_text() for run in ("unbroken", "run")]
+    assert results[0] == results[1]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_killed_loader_worker(
+    experiment: dict[str, Any], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = start("run", "--train.steps=400", "--train.checkpoint_every=2", "--train.workers=1")
+    wait_for(lambda: lines_of(tmp_path / "run" / "metrics.jsonl") >= 3)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    worker = next(c for c in children if Path(f"/proc/{c}/cmdline").read_bytes().find(b"train") >= 0)
+    os.kill(int(worker), signal.SIGKILL)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "train.workers" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert saved_checkpoints(tmp_path / "run")
+
+
+def small_files(megabytes: float) -> Callable[[], None]:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # Writing beyond the limit is then an error, as on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(megabytes * 1e6),) * 2)
+
+    return limit
+
+
+@pytest.mark.parametrize("megabytes", [0.02, 0.3, 1.2])
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(
+    megabytes: float, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    first = start("run", "--train.steps=2")
+    assert first.wait(timeout=60) == 0
+    before = weights(tmp_path / "run")
+    process = start("run", "--train.steps=4", "--train.schedule_steps=4", "--resume", preexec_fn=small_files(megabytes))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    assert len(errors.splitlines()[-1]) > 20
+    after = weights(tmp_path / "run")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").glob(".*")] == []
+
+
+def test_a_folder_that_cannot_be_written_to(
+    experiment: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    from adaptseg.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["train", str(tmp_path / "own.yaml"), f"--out={tmp_path / 'file' / 'run'}"])
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_data_that_vanish_during_training(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_then_lose(*arguments: Any) -> Path:
+        saved = save_checkpoint(*arguments)
+        for path in (tmp_path / "target").rglob("*.png"):
+            path.unlink()
+        return saved
+
+    monkeypatch.setattr("adaptseg.training.loop.save_checkpoint", save_then_lose)
+    with pytest.raises(InputError, match=r"target.*\.png"):
+        train(build_config(experiment), tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "last").resolve().name == "step-000002"
+
+
+def test_two_trainings_in_one_folder(
+    experiment: dict[str, Any], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = start("run", "--train.steps=4000", "--train.checkpoint_every=4000")
+    wait_for(lambda: lines_of(tmp_path / "run" / "metrics.jsonl") >= 1)
+    config = build_config(experiment)
+    with pytest.raises(InputError, match=f"run: process {process.pid} trains into this folder"):
+        train(config, tmp_path / "run")
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    train(config, tmp_path / "run")  # The lock of a dead process is free.
+    with run_lock(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize(("method", "workers"), [("adaptsegnet", 1)])
+def test_killed_at_random_moments(experiment: dict[str, Any], tmp_path: Path, method: str, workers: int) -> None:
+    """The short form of `make torture`."""
+    outcome = torture(tmp_path, method, workers, kills=3, rng=random.Random(0))
+    assert outcome.faults == []
+    assert outcome.identical == 3

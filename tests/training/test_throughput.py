@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adaptseg.data.dataset import Domain
+from adaptseg.methods.configuration import build_config
+from adaptseg.training.loop import train
+from adaptseg.training.throughput import Meter, peak_memory
+from tests.conftest import logged_iterations
+
+CPU = torch.device("cpu")
+
+
+def test_operations_are_those_of_the_layers() -> None:
+    """A convolution's multiply-adds count twice; backward takes twice the forward's."""
+    meter = Meter(0, 1, 0, CPU)
+    convolution = torch.nn.Conv2d(4, 8, 3, padding=1, bias=False)
+    images = torch.rand(2, 4, 10, 10, requires_grad=True)
+    with meter.first_step():
+        (_,) = torch.autograd.grad(convolution(images).sum(), images, retain_graph=True)
+        convolution(images).sum().backward()
+    forward = 2 * (2 * 8 * 10 * 10) * (4 * 9)
+    # Two forward passes, the gradient of the images alone, then of images and weights.
+    assert meter._flops == 2 * forward + forward + 2 * forward
+    with meter.first_step():
+        convolution(images)
+    assert meter._flops == 5 * forward, "counted once"
+
+
+def test_waiting_and_pauses() -> None:
+    meter = Meter(10, 4, 0, CPU)
+    time.sleep(0.1)
+    with meter.waiting():
+        time.sleep(0.1)
+    with meter.paused():
+        time.sleep(0.5)
+    figures = meter.read(12)
+    assert figures["images_per_second"] == pytest.approx(8 / 0.2, rel=0.3)
+    assert figures["data_wait"] == pytest.approx(0.5, abs=0.15)
+    assert meter.read(13)["data_wait"] == 0
+
+
+def test_advice_comes_once_when_the_loader_has_settled() -> None:
+    meter = Meter(0, 1, 3, CPU)
+    said = []
+    for step in range(1, 5):
+        said.append(meter.advice({"data_wait": 0.6}) if meter.read(step) else None)
+    assert [line is not None for line in said] == [False, True, False, False]
+    assert said[1] is not None
+    assert "60 % of the time goes on waiting for data; raise train.workers (now 3)" in said[1]
+    meter.read(5)
+    assert meter.advice({"data_wait": 0.1}) is None
+
+
+def test_peak_memory() -> None:
+    before = peak_memory(CPU)
+    block = torch.ones(80_000_000)
+    assert peak_memory(CPU) >= before
+    assert peak_memory(CPU) > 4 * len(block)
+
+
+def test_in_the_log(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = Domain.__getitem__
+
+    def slow(self: Domain, index: int) -> Any:
+        time.sleep(0.1)
+        return original(self, index)
+
+    monkeypatch.setattr(Domain, "__getitem__", slow)
+    train(build_config(experiment), tmp_path / "run")
+    lines = logged_iterations(tmp_path / "run")
+    assert all(line["data_wait"] > 0.3 and line["tflops"] > 0 and line["memory_mb"] > 100 for line in lines)
+    assert "adaptseg prepare" in capsys.readouterr().err
