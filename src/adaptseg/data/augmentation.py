@@ -41,15 +41,15 @@ def scaled_crop(sample: Sample, size: tuple[int, int], factor: float, place: tup
     inner = min(size[0], round(width * factor)), min(size[1], round(height * factor))
     border = above, size[1] - inner[1] - above, before, size[0] - inner[0] - before
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(sample.image[part], inner, interpolation=method)
-    label = sample.label
-    if label is not None:
-        label = cv2.resize(label[part], inner, interpolation=cv2.INTER_NEAREST_EXACT)
+    image: UInt8Array = cv2.resize(sample.image[part], inner, interpolation=method).astype(np.uint8, copy=False)
     if any(border):
-        image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REFLECT)
-        if label is not None:
-            label = cv2.copyMakeBorder(label, *border, cv2.BORDER_CONSTANT, value=[IGNORE_INDEX])
-    return Sample(sample.name, image.astype(np.uint8, copy=False), label)
+        image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REFLECT).astype(np.uint8, copy=False)
+    if sample.label is None:
+        return Sample(sample.name, image, None)
+    label = cv2.resize(sample.label[part], inner, interpolation=cv2.INTER_NEAREST_EXACT)
+    if any(border):
+        label = cv2.copyMakeBorder(label, *border, cv2.BORDER_CONSTANT, value=[IGNORE_INDEX])
+    return Sample(sample.name, image, label.astype(np.uint8, copy=False))
 
 
 def _window(length: int, wanted: int, factor: float, place: float) -> tuple[int, int, int]:
