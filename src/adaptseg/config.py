@@ -66,8 +66,8 @@ class DomainConfig:
     layout: str | None = None
     """How the data lie on disk: `streets` (embedded), `folder`, or a published data set's own layout."""
     root: str | None = None
-    """Folder of the data. `{data}` in it stands for the key `data` of the experiment. Layout `streets`: the style, game,
-    camera or varied."""
+    """Folder of the data. `{data}` in it stands for the key `data` of the experiment. Layout `streets`: the style,
+    game, camera or varied."""
     split: list[str] | None = None
     """Sub-sets to read, in this order, such as [train, val]; none for data without splits."""
     include: list[str] | None = None
