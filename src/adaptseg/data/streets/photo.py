@@ -249,5 +249,5 @@ def _scan(image: npt.NDArray[np.uint8], scan: Scan) -> npt.NDArray[np.uint8]:
         image = cv2.addWeighted(image, 1 + scan.sharpening, soft, -scan.sharpening, 0).astype(np.uint8, copy=False)
     if scan.jpeg is not None:
         packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, scan.jpeg])[1]
-        image = cv2.imdecode(packed, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     return image
