@@ -6,6 +6,8 @@ The options of a method stand beside the method, in a subclass of `MethodConfig`
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -56,6 +58,7 @@ CRITERIA = (
     "class_frequency_distance",
     "layout_distance",
 )
+FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 BACKBONES = (*RESNETS, "vgg16", *(f"mit_b{size}" for size in range(6)), *VITS)
 
 
@@ -126,7 +129,17 @@ class ModelConfig:
     weights: str | None = None
     """Initial weights: a file, a run folder, or a URL (`URL#sha256=HEX` is checked); none: random weights."""
     preprocessing: str = "caffe"
-    """`caffe` (BGR minus the ImageNet mean, as the published weights want) or `imagenet` (RGB, mean and std)."""
+    """`caffe` (BGR minus the ImageNet mean, as the published weights want) `imagenet` (RGB, mean and std),
+    `unit` (RGB, 0 … 1) or `none` (RGB, 0 … 255)."""
+    factory: str | None = None
+    """A network of your own, `package.module:function` beside the YAML or installed: the function is called with the
+    number of classes and returns a torch.nn.Module; backbone and its other keys do not count then."""
+    factory_options: dict[str, Any] | None = None
+    """Keyword arguments of the factory."""
+    factory_folder: str | None = None
+    """Folder on the import path for the factory; none: the YAML's, without a YAML the working directory."""
+    multiple_of: int | None = None
+    """For a factory's network that takes only sides that are multiples of it: images are scaled up to them."""
 
     def __post_init__(self) -> None:
         """Refuse unknown names."""
@@ -137,7 +150,7 @@ class ModelConfig:
             ("aspp_branches", (2, 4)),
             ("bottleneck_stride", ("first", "second")),
             ("batch_norm", ("trained", "affine_frozen", "frozen")),
-            ("preprocessing", ("caffe", "imagenet")),
+            ("preprocessing", ("caffe", "imagenet", "unit", "none")),
         ):
             value = getattr(self, key)
             _require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
@@ -154,11 +167,49 @@ class ModelConfig:
             not self.is_transformer or self.width % 4 == 0,
             f"model.width is {self.width}; give a multiple of 4 for {self.backbone}",
         )
+        self._check_factory()
+
+    def _check_factory(self) -> None:
+        keys = ("factory_options", "factory_folder", "multiple_of")
+        if self.factory is None:
+            alone = next((key for key in keys if getattr(self, key) is not None), None)
+            _require(alone is None, f"model.{alone} goes with model.factory; name a factory, or leave it out")
+            return
+        _require(
+            FACTORY.fullmatch(self.factory) is not None,
+            f"model.factory is {self.factory!r}; give package.module:function, such as networks:unet",
+        )
+        ours = [key for key, default in _BACKBONE_KEYS.items() if getattr(self, key) != default]
+        _require(
+            not ours,
+            f"model.{next(iter(ours), '')} is of the package's own networks; give the factory's options"
+            " as model.factory_options",
+        )
+        _require(
+            self.multiple_of is None or 1 <= self.multiple_of <= 256,
+            f"model.multiple_of is {self.multiple_of}; give 1 … 256 pixels, such as 32",
+        )
+        try:
+            json.dumps(self.factory_options)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"model.factory_options: {error}; give numbers, texts, lists and mappings") from error
+
+    @property
+    def name(self) -> str:
+        """The factory's name, or the backbone's."""
+        return self.factory or self.backbone
 
     @property
     def is_transformer(self) -> bool:
         """Whether the backbone is one of the `transformers` library."""
         return not self.backbone.startswith(("resnet", "vgg"))
+
+
+_BACKBONE_KEYS = {
+    key: ModelConfig.__dataclass_fields__[key].default
+    for key in ("backbone", "head", "width", "aspp_branches", "bottleneck_stride", "batch_norm")
+}
+"""Keys that say nothing on a factory's network, with their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,8 +367,12 @@ class ExperimentConfig:
     """The loop."""
 
     def __post_init__(self) -> None:
-        """Refuse a seed that the random generators do not take."""
+        """Refuse a seed that the random generators do not take, and what only the package's networks can do."""
         _require(0 <= self.seed < 2**31, f"seed is {self.seed}; give 0 … 2147483647")
+        _require(
+            self.model.factory is None or not self.optimizer.repeated_updates,
+            "optimizer.repeated_updates is a quirk of the released ResNets' training; leave it out with model.factory",
+        )
 
     @property
     def has_evaluation(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -11,10 +12,12 @@ from torch.optim import Optimizer
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
+from adaptseg.distributed import is_main, world_size
 from adaptseg.errors import InputError
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.optimizers import segmenter_optimizer
 from adaptseg.models.build import build_network
+from adaptseg.segmenter.network_check import check_network
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -56,18 +59,27 @@ class Method(nn.Module):
 
 
 def build_segmenter(config: ExperimentConfig) -> Segmenter:
-    """Return the segmenter of an experiment, with random weights that depend on the seed alone."""
+    """Return the segmenter of an experiment, with random weights that depend on the seed alone.
+
+    Raises:
+        InputError: the network of `model.factory` cannot be trained.
+    """
     classes = label_space(config.label_space)
     network = build_network(config.model, len(classes), seed=config.seed)
     if config.train.gradient_checkpointing:
         network.recompute_activations()
-    return Segmenter(
+    segmenter = Segmenter(
         network,
         classes,
         preprocessing=config.model.preprocessing,
         align_corners=config.model.align_corners,
         input_size=config.domain("evaluation").size,
     )
+    if config.model.factory is not None:
+        for note in check_network(segmenter, config.train.batch // world_size()):
+            if is_main():
+                print(f"adaptseg: model.factory {config.model.factory}: {note}", file=sys.stderr, flush=True)
+    return segmenter
 
 
 def level_weights(key: str, weights: tuple[float, ...], levels: int) -> tuple[float, ...]:

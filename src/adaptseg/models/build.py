@@ -7,17 +7,24 @@ import torch
 from adaptseg.config import ModelConfig
 from adaptseg.models.deeplab import DeepLabResNet, DeepLabVGG
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.models.own_network import build_own_network
 
 
 def build_network(config: ModelConfig, classes: int, seed: int | None = None) -> SegmentationNetwork:
-    """Return the raw network with initial weights that depend on `seed` alone (none: on torch's global state)."""
+    """Return the raw network with initial weights that depend on `seed` alone (none: on torch's global state).
+
+    With a `model.factory` this runs the code that it names.
+    """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        if config.is_transformer:
+        network: SegmentationNetwork
+        if config.factory is not None:
+            network = build_own_network(config, classes)
+        elif config.is_transformer:
             from adaptseg.models.transformer import TransformerNetwork  # An extra, slow to import.
 
-            network: SegmentationNetwork = TransformerNetwork(config, classes)
+            network = TransformerNetwork(config, classes)
         else:
             network = DeepLabVGG(config, classes) if config.backbone == "vgg16" else DeepLabResNet(config, classes)
     network.config = config

@@ -19,11 +19,12 @@ from torch import Tensor
 from adaptseg.config import ModelConfig
 from adaptseg.models.deeplab import AtrousSpatialPyramid
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.models.own_network import OwnNetwork
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.state_dicts import StateDict, list_names, load_state, read_state_dict, without_prefixes
-from adaptseg.segmenter.weights import find_checkpoint
+from adaptseg.segmenter.weights import find_checkpoint, weights_in
 
 CLASSIFIER = re.compile(r"(layer[56]|classifier)\.conv2d_list\.")
 IMAGE_CLASSIFIER = re.compile(r"(fc|classifier|head\.fc)\.")
@@ -41,12 +42,23 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
     """
     if model.weights is None:
         return segmenter
+    if isinstance(segmenter.network, OwnNetwork):
+        _initialise_own(segmenter.network, model.weights)
+        return segmenter
     if model.is_transformer and not is_url(model.weights) and find_checkpoint(Path(model.weights)) is None:
         _initialise_transformer(segmenter, model, model.weights)
         return segmenter
     for note in initialise_from(segmenter.network, _read(model.weights), model):
         print(f"adaptseg: model.weights {model.weights}: {note}", file=sys.stderr, flush=True)
     return segmenter
+
+
+def _initialise_own(network: OwnNetwork, weights: str) -> None:
+    """Load a run's weights, or a state dict of the module itself; no code is run for it."""
+    folder = None if is_url(weights) else find_checkpoint(Path(weights))
+    state = read_state_dict(weights_in(folder) if folder is not None else local_file(weights))
+    hint = "give a state dict of the factory's network, or a run of the same factory"
+    load_state(network.module, without_prefixes(state), f"model.weights {weights}", hint=hint)
 
 
 def _initialise_transformer(segmenter: Segmenter, model: ModelConfig, weights: str) -> None:
