@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
+from adaptseg.models.batch_norm import fix_affine, fix_statistics
 from adaptseg.models.factories import call_factory, factories_trusted
 from adaptseg.models.network import SegmentationNetwork
 
@@ -71,6 +72,13 @@ class OwnNetwork(SegmentationNetwork):
         self.module = module
         self.config = config
         self.multiple_of = config.multiple_of or 1
+        fix_affine(self, config.batch_norm or "trained")
+
+    def train(self, mode: bool = True) -> OwnNetwork:
+        """Switch to training mode; `frozen` batch norm keeps using its running statistics."""
+        super().train(mode)
+        fix_statistics(self, self.config.batch_norm or "trained")
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of each level, at the size that the module gives them, for the image x (N, 3, H, W)."""

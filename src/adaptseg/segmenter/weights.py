@@ -34,10 +34,10 @@ EXPORTED = "adaptseg"
 """Key of exported cards that holds the version; in the metadata of a single exported file, key of the card."""
 
 
-def segmenter_card(segmenter: Segmenter, model: ModelConfig) -> dict[str, Any]:
+def segmenter_card(segmenter: Segmenter) -> dict[str, Any]:
     """Return everything beside the weights that building and using a segmenter needs, ready for JSON."""
     return {
-        "model": asdict(model),
+        "model": asdict(segmenter.network.config),
         "label_space": segmenter.label_space.name,
         "classes": list(segmenter.label_space.classes),
         "preprocessing": segmenter.preprocessing,
@@ -52,10 +52,10 @@ def save_weights(path: Path, segmenter: Segmenter, metadata: dict[str, str] | No
     path.write_bytes(save(state, metadata))  # Not save_file, which lets nobody else read the file.
 
 
-def save_segmenter(folder: Path, segmenter: Segmenter, model: ModelConfig) -> None:
+def save_segmenter(folder: Path, segmenter: Segmenter) -> None:
     """Write weights and everything that using them needs into an existing folder."""
     save_weights(folder / SEGMENTER_WEIGHTS, segmenter)
-    (folder / SEGMENTER_CARD).write_text(json.dumps(segmenter_card(segmenter, model), indent=2) + "\n")
+    (folder / SEGMENTER_CARD).write_text(json.dumps(segmenter_card(segmenter), indent=2) + "\n")
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -95,20 +95,32 @@ def card_in(path: Path) -> str | None:
         return None
 
 
-def weights_in(folder: Path) -> Path:
-    """Return the file of weights in one of our folders."""
-    return folder / (SEGMENTER_WEIGHTS if (folder / SEGMENTER_CARD).is_file() else HUB_WEIGHTS)
-
-
 def read_folder(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     """Return the network of one of our folders, and the other arguments of its `Segmenter`.
 
     Raises:
         InputError: a file is missing or broken, or holds code.
     """
-    card = folder / (SEGMENTER_CARD if (folder / SEGMENTER_CARD).is_file() else HUB_CARD)
+    card, weights = weight_files(folder)
+    return read_card_and_weights(_read_text(card), str(card), weights)
+
+
+def read_model(folder: Path) -> ModelConfig:
+    """Return how the network of one of our folders was built; raises `InputError` where its card is broken."""
+    card = weight_files(folder)[0]
+    return _read_card(_read_text(card), str(card))[0]
+
+
+def weight_files(folder: Path) -> tuple[Path, Path]:
+    """Return card and weights of one of our folders."""
+    ours = (folder / SEGMENTER_CARD).is_file()
+    names = (SEGMENTER_CARD, SEGMENTER_WEIGHTS) if ours else (HUB_CARD, HUB_WEIGHTS)
+    return folder / names[0], folder / names[1]
+
+
+def _read_text(card: Path) -> str:
     try:
-        return read_card_and_weights(card.read_text(encoding="utf-8"), str(card), weights_in(folder))
+        return card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{card}: broken ({error}); take an older checkpoint") from error
 
