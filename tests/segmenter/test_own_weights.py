@@ -56,7 +56,7 @@ def saved(experiment: dict[str, Any], tmp_path: Path, request: pytest.FixtureReq
     factories._run_before.clear()
     folder = tmp_path / "saved"
     folder.mkdir()
-    save_segmenter(folder, segmenter, config.model)
+    save_segmenter(folder, segmenter)
     return folder, segmenter
 
 
