@@ -14,7 +14,6 @@ from adaptseg.config.model import BACKBONES as BACKBONES
 from adaptseg.config.model import LITES as LITES
 from adaptseg.config.model import ModelConfig as ModelConfig
 from adaptseg.config.model import require
-from adaptseg.errors import InputError
 
 MAX_COUNT = 1_000_000
 MAX_PIXELS = 100_000_000
