@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import StepDataset
@@ -56,8 +57,8 @@ def test_class_pixels(experiment: dict[str, Any], tmp_path: Path) -> None:
 
 def test_crops(experiment: dict[str, Any]) -> None:
     domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
-    whole = StepDataset(domain, "source", seed=1, batch=4, flip=False)[3]
-    parts = StepDataset(domain, "source", seed=1, batch=4, flip=False, crop=(20, 30))
+    whole = StepDataset(domain, "source", 1, TrainConfig(batch=4, flip=False))[3]
+    parts = StepDataset(domain, "source", 1, TrainConfig(batch=4, flip=False, crop=(20, 30)))
     part = parts[3]
     assert part["image"].shape == (4, 3, 30, 20)
     assert whole["label"] is not None
@@ -73,4 +74,4 @@ def test_crops(experiment: dict[str, Any]) -> None:
     assert len(places) > 1
     assert (parts[3]["image"] == part["image"]).all()
     with pytest.raises(InputError, match=r"train\.crop 65x30 is larger than .* of 64x48; .*source\.size"):
-        StepDataset(domain, "source", seed=1, batch=1, flip=False, crop=(65, 30))[0]
+        StepDataset(domain, "source", 1, TrainConfig(batch=1, flip=False, crop=(65, 30)))[0]

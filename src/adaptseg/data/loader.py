@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
 from adaptseg.data.workers import leave_interrupts_to_parent
@@ -39,9 +40,7 @@ class StepDataset(Dataset[Batch]):
         domain: Domain,
         role: str,
         seed: int,
-        batch: int,
-        flip: bool,
-        crop: tuple[int, int] | None = None,
+        settings: TrainConfig,
         sampling: RareClassSampling | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -51,15 +50,13 @@ class StepDataset(Dataset[Batch]):
             domain: the samples.
             role: source or target; separates the random streams.
             seed: of the experiment.
-            batch: samples in a step.
-            flip: mirror at random.
-            crop: width and height of a random part; none: whole images.
+            settings: its `batch`, `flip` and `crop`.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
-        self.domain, self.role, self.seed = domain, role, seed
-        self.batch, self.flip, self.crop, self.sampling = batch, flip, crop, sampling
-        each = batch // share[1]
+        self.domain, self.role, self.seed, self.sampling = domain, role, seed, sampling
+        self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop
+        each = self.batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
 
     def __getitem__(self, step: int) -> Batch:
