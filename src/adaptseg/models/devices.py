@@ -1,4 +1,4 @@
-"""Which device a network runs on where no training loop chooses it, and what devices are."""
+"""Which device a network runs on where no training loop chooses it, and how fast a device multiplies."""
 
 from __future__ import annotations
 
