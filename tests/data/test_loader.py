@@ -144,6 +144,6 @@ def test_a_worker_that_is_just_dying_is_one_line(experiment: dict[str, Any]) -> 
     config = build_config(experiment)
     domain = Domain(config.domain("source"), label_space(config.label_space))
     with pytest.raises(InputError, match=r"^train\.workers: ConnectionResetError: .*; was a worker short of memory\?"):
-        list(batches(Lost(domain, "source", 0, 2, flip=False), 0, 4, workers=1, pin_memory=False))
+        list(batches(Lost(domain, "source", 0, TrainConfig(batch=2)), 0, 4, workers=1, pin_memory=False))
     with pytest.raises(ConnectionResetError):
-        list(batches(Lost(domain, "source", 0, 2, flip=False), 0, 4, workers=0, pin_memory=False))
+        list(batches(Lost(domain, "source", 0, TrainConfig(batch=2)), 0, 4, workers=0, pin_memory=False))

@@ -202,7 +202,7 @@ def test_the_choice_in_words(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_can_be_chosen_without_a_target(experiment: dict[str, Any], tmp_path: Path) -> None:
-    del experiment["target"]
+    experiment["evaluation"]["layout"] = experiment.pop("target")["layout"]
     config = build_config(experiment, ["--method.name=source_only", "--train.selection=entropy"])
     for refusing in (lambda: train(config, tmp_path / "run"), lambda: list(dry_run(config, tmp_path / "run"))):
         with pytest.raises(InputError, match=r"target\.layout is missing"):

@@ -53,9 +53,8 @@ def test_preprocessing_by_hand(preprocessing: str, expected: list[float], dtype:
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_comes_back_after_an_error(training: bool) -> None:
     segmenter = tiny().train(training)
-    with pytest.raises(KeyboardInterrupt), segmenter.evaluating():
-        assert not segmenter.network.training
-        raise KeyboardInterrupt
+    with pytest.raises(ZeroDivisionError), segmenter.evaluating():
+        1 / segmenter.network.training  # False: an error
     assert segmenter.training == segmenter.network.training == training
 
 

@@ -143,9 +143,9 @@ def test_cards_of_another_content_are_named(text: str, config: ExperimentConfig,
 def test_weights_of_the_method_must_be_complete(config: ExperimentConfig, tmp_path: Path) -> None:
     state = built(config, step=2)
     path = save_checkpoint(tmp_path, state) / "method.safetensors"
-    state = load_file(path)
-    name = next(iter(state))
-    changes: list[dict[str, Tensor]] = [{}, state | {name: torch.zeros(77)}, state | {"other": torch.zeros(1)}]
+    saved = load_file(path)
+    name = next(iter(saved))
+    changes: list[dict[str, Tensor]] = [{}, saved | {name: torch.zeros(77)}, saved | {"other": torch.zeros(1)}]
     for change in changes:
         save_file(change, path)
         with pytest.raises(InputError, match=r"method\.safetensors: weights of another architecture"):
@@ -156,16 +156,16 @@ def test_training_states_of_another_content_are_named(config: ExperimentConfig, 
     state = built(config, step=2)
     iteration(state)
     path = save_checkpoint(tmp_path, state) / "training.pt"
-    state = torch.load(path, weights_only=True)
-    other = copy.deepcopy(state)
+    saved = torch.load(path, weights_only=True)
+    other = copy.deepcopy(saved)
     other["optimizers"]["segmenter"]["state"][0]["exp_avg"] = torch.zeros(3)
     content = path.read_bytes()
-    changes: list[Any] = [{}, [], {"optimizers": {}}, {"optimizers": dict.fromkeys(state["optimizers"], 1)}, other]
+    changes: list[Any] = [{}, [], {"optimizers": {}}, {"optimizers": dict.fromkeys(saved["optimizers"], 1)}, other]
     for change in changes:
         torch.save(change, path)
         with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
             load_checkpoint(tmp_path, state)
-    at = content.index(state["optimizers"]["segmenter"]["state"][0]["exp_avg"].numpy().tobytes())
+    at = content.index(saved["optimizers"]["segmenter"]["state"][0]["exp_avg"].numpy().tobytes())
     path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
         load_checkpoint(tmp_path, state)
