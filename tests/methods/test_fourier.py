@@ -56,7 +56,7 @@ def test_sizes_may_differ() -> None:
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
-@pytest.mark.parametrize("method", ["adaptsegnet", "minent"])
+@pytest.mark.parametrize("method", ["adaptsegnet", "dacs"])
 def test_in_front_of_any_method(
     method: str, beta: float, experiment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
