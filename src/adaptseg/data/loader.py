@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.config import TrainConfig
+from adaptseg.data.augmentation import color_jitter, scaled_crop
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
 from adaptseg.data.workers import leave_interrupts_to_parent
@@ -50,12 +51,14 @@ class StepDataset(Dataset[Batch]):
             domain: the samples.
             role: source or target; separates the random streams.
             seed: of the experiment.
-            settings: its `batch`, `flip` and `crop`.
+            settings: its `batch`, `flip`, `crop`, `scale_jitter` and `source_jitter` (of the source alone).
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
         self.domain, self.role, self.seed, self.sampling = domain, role, seed, sampling
         self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop
+        self.scale_jitter = settings.scale_jitter
+        self.color_jitter = settings.source_jitter if role == "source" else 0.0
         each = self.batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
 
@@ -66,8 +69,12 @@ class StepDataset(Dataset[Batch]):
         else:
             indices = self.sampling.indices(self.seed, step, self.batch)
         samples = [self.domain[index] for index in indices[self.part]]
-        if self.crop is not None:
+        if self.scale_jitter is not None:
+            samples = self._scaled(samples, self.scale_jitter, step)
+        elif self.crop is not None:
             samples = self._cropped(samples, self.crop, step)
+        if self.color_jitter:
+            samples = self._jittered(samples, step)
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
         if len(sizes) > 1:
             raise InputError(
@@ -87,6 +94,23 @@ class StepDataset(Dataset[Batch]):
             label=torch.from_numpy(np.stack(labels)) if labels else None,
             names=[sample.name for sample in samples],
         )
+
+    def _scaled(self, samples: list[Sample], factors: tuple[float, float], step: int) -> list[Sample]:
+        rng = random_generator(self.seed, self.role, "scale", step)
+        drawn = rng.uniform(*factors, self.batch)[self.part].tolist()
+        places = rng.random((self.batch, 2))[self.part].tolist()
+        scaled = []
+        for sample, factor, (down, right) in zip(samples, drawn, places, strict=True):
+            height, width = sample.image.shape[:2]
+            scaled.append(scaled_crop(sample, self.crop or (width, height), factor, (down, right)))
+        return scaled
+
+    def _jittered(self, samples: list[Sample], step: int) -> list[Sample]:
+        jittered = []
+        for place, sample in enumerate(samples, self.part.start):
+            rng = random_generator(self.seed, self.role, "jitter", step, place)
+            jittered.append(Sample(sample.name, color_jitter(sample.image, self.color_jitter, rng), sample.label))
+        return jittered
 
     def _cropped(self, samples: list[Sample], crop: tuple[int, int], step: int) -> list[Sample]:
         places = random_generator(self.seed, self.role, "crop", step).random((self.batch, 2))[self.part]

@@ -88,7 +88,7 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
 
 
 def _write(folder: Path, state: TrainingState) -> None:
-    save_segmenter(folder, state.method.segmenter, state.config.model)
+    save_segmenter(folder, state.method.segmenter)
     weights = state.method.state_dict().items()
     own = {name: x.detach().cpu().contiguous() for name, x in weights if not name.startswith("segmenter.")}
     (folder / METHOD_WEIGHTS).write_bytes(save(own))
