@@ -64,8 +64,7 @@ class SnapshotScorer:
         predicted = torch.zeros(classes, dtype=torch.int64, device=device)
         with segmenter.evaluating():
             for i in progress(range(rank(), count, world_size())):
-                image = torch.from_numpy(self.images[i].transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
-                logits = segmenter.network(segmenter.preprocess(image))[-1].float()
+                logits = segmenter.main_logits([self.images[i]]).float()
                 entropies[i] = entropy(logits.softmax(1)).mean()
                 predicted += logits.argmax(1).flatten().bincount(minlength=classes)
         target = sum_over_processes(predicted).cpu().numpy()
