@@ -269,7 +269,7 @@ def test_what_there_is_nothing_to_prepare_of(experiment: dict[str, Any], tmp_pat
     )
     with pytest.raises(InputError, match="prepared is null"):
         list(prepare(configured(experiment, tmp_path, "--prepared=null"), uses_target=True, workers=0))
-    lines = list(prepare(configured(experiment, tmp_path, "--method.name=source_only"), uses_target=True, workers=0))
+    lines = list(prepare(configured(experiment, tmp_path, "--method.name=source_only"), uses_target=False, workers=0))
     assert not any(line.startswith("target") for line in lines)
 
 
