@@ -7,42 +7,13 @@ The options of a method stand beside the method, in a subclass of `MethodConfig`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from adaptseg.errors import InputError
-
-MAX_COUNT = 1_000_000
-MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded (decompression bombs)."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InputError(message)
-
-
-def _require_size(key: str, size: tuple[int, int] | None) -> None:
-    _require(
-        size is None or (len(size) == 2 and min(size) >= 8),
-        f"{key} is {size}; give [width, height], each at least 8 pixels",
-    )
-    _require(
-        size is None or size[0] * size[1] <= MAX_PIXELS,
-        f"{key} is {size}; give [width, height] of at most {MAX_PIXELS} pixels together",
-    )
-
-
-def _is_path(text: str) -> bool:
-    """Tell whether a system could have a file of that name: some refuse even the question for others."""
-    parts = text.split("/")
-    return "\0" not in text and len(text) < 4096 and all(len(part.encode(errors="replace")) <= 255 for part in parts)
-
-
-def _is_below_root(text: str) -> bool:
-    folders = text.split("/")
-    return _is_path(text) and not text.startswith(("/", "\\")) and ".." not in folders and not set(text) & set("{}")
-
+from adaptseg.config.domain import MAX_PIXELS as MAX_PIXELS
+from adaptseg.config.domain import OF_ONE_DOMAIN, OF_ONE_ROOT, require, require_size
+from adaptseg.config.domain import DomainConfig as DomainConfig
+from adaptseg.config.domain import LabelMapping as LabelMapping
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
@@ -57,50 +28,6 @@ CRITERIA = (
     "layout_distance",
 )
 BACKBONES = (*RESNETS, "vgg16", *(f"mit_b{size}" for size in range(6)), *VITS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DomainConfig:
-    """Where images (and labels) of one domain are, and how its label values are named."""
-
-    layout: str | None = None
-    """How the data lie on disk: `streets` (embedded), `folder`, or a published data set's own layout."""
-    root: str | None = None
-    """Folder of the data. `{data}` in it stands for the key `data` of the experiment."""
-    split: list[str] | None = None
-    """Sub-sets to read, in this order, such as [train, val]; none for data without splits."""
-    include: list[str] | None = None
-    """Only samples whose name matches one of these patterns (`*` and `?` allowed)."""
-    size: tuple[int, int] | None = None
-    """Width and height that images are resized to; none keeps each image's own size."""
-    classes: list[str] | str | None = None
-    """Layout `folder`: class names in the order of the label values 0, 1, 2, …, or a named label space."""
-    label_map: dict[int, str] | None = None
-    """Layout `folder`: label value to class name; overrides `classes`. The name `void` is ignored."""
-    count: int | None = None
-    """Layout `streets`: number of images to render for the split."""
-    labelled: bool | None = None
-    """Whether labels are read. The target's are never read in training."""
-    prepared: str | None = None
-    """Folder of prepared images; none: the key `prepared` of the experiment."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that no layout could use."""
-        _require_size("size of a domain", self.size)
-        _require(
-            self.count is None or 0 < self.count <= MAX_COUNT,
-            f"count is {self.count}; give a positive number of images, at most {MAX_COUNT}",
-        )
-        _require(_is_path(self.root or ""), f"root is {self.root!r}; give the path of a folder")
-        for split in self.split or ():
-            _require(_is_below_root(split), f"split has {split!r}; give the name of a split, such as train")
-        for value in self.label_map or {}:
-            _require(0 <= value <= 65535, f"label_map has the label value {value}; label values are 0 … 65535")
-
-    def overlaid(self, other: DomainConfig) -> DomainConfig:
-        """Return this configuration with every field that `other` sets taken from `other`."""
-        changes = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) is not None}
-        return replace(self, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +67,17 @@ class ModelConfig:
             ("preprocessing", ("caffe", "imagenet")),
         ):
             value = getattr(self, key)
-            _require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
-        _require(4 <= self.width <= 256, f"model.width is {self.width}; give 4 … 256 channels")
-        _require(
+            require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
+        require(4 <= self.width <= 256, f"model.width is {self.width}; give 4 … 256 channels")
+        require(
             self.backbone.startswith("resnet") or self.levels == 1,
             f"model.levels is 2, but {self.backbone} has one classifier; set model.levels to 1",
         )
-        _require(
+        require(
             self.is_transformer or self.head is None,
             f"model.head is {self.head!r}, but {self.backbone} has the atrous pyramid; leave model.head out",
         )
-        _require(
+        require(
             not self.is_transformer or self.width % 4 == 0,
             f"model.width is {self.width}; give a multiple of 4 for {self.backbone}",
         )
@@ -180,11 +107,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Refuse unknown names and impossible rates."""
-        _require(self.name in ("sgd", "adam", "adamw"), f"optimizer.name is {self.name!r}; choose sgd, adam or adamw")
-        _require(self.lr > 0, f"optimizer.lr is {self.lr}; give a positive learning rate")
+        require(self.name in ("sgd", "adam", "adamw"), f"optimizer.name is {self.name!r}; choose sgd, adam or adamw")
+        require(self.lr > 0, f"optimizer.lr is {self.lr}; give a positive learning rate")
         for key in ("classifier_lr_factor", "momentum", "weight_decay"):
-            _require(getattr(self, key) >= 0, f"optimizer.{key} is {getattr(self, key)}; give 0 or more")
-        _require(
+            require(getattr(self, key) >= 0, f"optimizer.{key} is {getattr(self, key)}; give 0 or more")
+        require(
             not self.repeated_updates or self.name == "sgd",
             "optimizer.repeated_updates is a quirk of SGD; set optimizer.name to sgd",
         )
@@ -243,29 +170,29 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse counts that make no training."""
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
-            _require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
+            require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
         for key in ("workers", "power", "skip_nonfinite", "warmup_steps"):
-            _require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
-        _require(
+            require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
+        require(
             self.evaluate_every is None or self.evaluate_every >= 1,
             f"train.evaluate_every is {self.evaluate_every}; give at least 1, or leave it out",
         )
-        _require(
+        require(
             self.schedule_steps is None or self.schedule_steps >= self.steps,
             f"train.schedule_steps is {self.schedule_steps}, less than train.steps {self.steps}; make it at least that",
         )
-        _require(
+        require(
             self.selection in ("none", *CRITERIA),
             f"train.selection is {self.selection!r}; choose none or one of {', '.join(CRITERIA)}",
         )
         for name in self.loggers:
-            _require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
-        _require_size("train.crop", self.crop)
-        _require(
+            require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
+        require_size("train.crop", self.crop)
+        require(
             self.rare_class_temperature is None or self.rare_class_temperature > 0,
             f"train.rare_class_temperature is {self.rare_class_temperature}; give a positive number, or leave it out",
         )
-        _require(
+        require(
             self.precision in ("32-true", "bf16-mixed"),
             f"train.precision is {self.precision!r}; choose 32-true or bf16-mixed",
         )
@@ -317,7 +244,7 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         """Refuse a seed that the random generators do not take."""
-        _require(0 <= self.seed < 2**31, f"seed is {self.seed}; give 0 … 2147483647")
+        require(0 <= self.seed < 2**31, f"seed is {self.seed}; give 0 … 2147483647")
 
     @property
     def has_evaluation(self) -> bool:
@@ -334,14 +261,20 @@ class ExperimentConfig:
         """
         config: DomainConfig = replace(getattr(self, role), labelled=role != "target")
         if role == "evaluation" and self.has_evaluation:
-            base = replace(self.target, labelled=True, split=None, include=None, count=None)
+            base = replace(self.target, labelled=True, **dict.fromkeys(OF_ONE_DOMAIN))
+            if self.evaluation.root is not None:
+                base = replace(base, **dict.fromkeys(OF_ONE_ROOT))
             config = base.overlaid(self.evaluation)
         elif role == "evaluation":
             config = replace(self.target, labelled=False)
-        _require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
-        places = (config.root, config.prepared or self.prepared)
-        root, prepared = (place and place.replace("{data}", self.data) for place in places)
-        return replace(config, root=root, prepared=prepared)
+        require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
+        prepared = config.prepared or self.prepared
+        return replace(config, root=self._placed(config.root), prepared=prepared and self._placed(prepared))
+
+    def _placed(self, place: Any) -> Any:
+        if isinstance(place, list):
+            return [self._placed(each) for each in place]
+        return place and place.replace("{data}", self.data)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
