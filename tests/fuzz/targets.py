@@ -25,7 +25,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.optim import Optimizer
 
-import adaptseg.training.loop  # noqa: F401  (the command line imports it, and its libraries make caches as they load)
+import adaptseg.reports.compare
+import adaptseg.reports.terminal  # noqa: F401
 from adaptseg import cli
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain

@@ -62,7 +62,7 @@ def examine(data: Path) -> Examination:
 
 def _versions(found: Examination) -> dict[str, Any]:
     python = f"{platform.python_version()} in {sys.prefix}, {platform.platform()}"
-    facts: dict[str, Any] = {"adaptseg": f"{version('adaptseg')} in {Path(__file__).parent}", "python": python}
+    facts: dict[str, Any] = {"adaptseg": f"{version('adaptseg')} in {Path(__file__).parents[1]}", "python": python}
     for name, unmet in ((name, list(_unmet("adaptseg", name))) for name in ("", *_extras())):
         extra = f"adaptseg[{name}]" if name else "adaptseg"
         cure = f"pip install '{extra}'"

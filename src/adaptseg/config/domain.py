@@ -63,7 +63,8 @@ class DomainConfig:
     layout: str | None = None
     """How the data lie on disk: `streets` (embedded), `folder`, or a published data set's own layout."""
     root: str | Texts | None = None
-    """Folder of the data, or several. `{data}` in it stands for the key `data` of the experiment."""
+    """Folder of the data, or several. `{data}` in it stands for the key `data` of the experiment. Layout `streets`: the
+    style, game, camera or varied."""
     images: str | None = None
     """Layout `folder`: folder below root (or an absolute path), template such as `*/rgb/{name}.png` or `{name}_rgb`, or
     film; none: images/ where it is there, else the root."""

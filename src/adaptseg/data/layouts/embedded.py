@@ -13,7 +13,7 @@ from adaptseg.errors import InputError
 
 
 class Streets:
-    """The embedded renderings: `root` names the style, `game` or `camera`. Nothing is read from disk."""
+    """The embedded renderings: `root` names the style, `game`, `camera` or `varied`."""
 
     notes = ()
 
@@ -21,7 +21,7 @@ class Streets:
         """Take style, split, count and size from the configuration."""
         style = str(config.root or "")
         if style not in streets.STYLES:
-            raise InputError(f"root {style!r} of layout streets is unknown; choose {' or '.join(streets.STYLES)}")
+            raise InputError(f"root {style!r} of layout streets is unknown; choose one of {', '.join(streets.STYLES)}")
         self.style = style
         self.split = (config.split or ["train"])[0]
         self.size = config.size or (256, 128)
