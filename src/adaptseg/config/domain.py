@@ -6,17 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
-from adaptseg.errors import InputError
+from adaptseg.config.model import require
 
 MAX_COUNT = 1_000_000
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded (decompression bombs)."""
-
-
-def require(condition: object, message: str) -> None:
-    """Raise `InputError` with the message where the condition is false."""
-    if not condition:
-        raise InputError(message)
 
 
 def require_size(key: str, size: tuple[int, int] | None) -> None:
