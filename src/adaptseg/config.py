@@ -48,15 +48,7 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 LITES = tuple(f"efficientnet_lite{size}" for size in range(3))
 VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
 LOGGERS = ("wandb", "mlflow")
-CRITERIA = (
-    "entropy",
-    "neighbourhood_density",
-    "flip_agreement",
-    "scale_agreement",
-    "teacher_agreement",
-    "class_frequency_distance",
-    "layout_distance",
-)
+CRITERIA = ("entropy", "class_frequency_distance")
 BACKBONES = (*RESNETS, "vgg16", *LITES, *(f"mit_b{size}" for size in range(6)), *VITS)
 
 
@@ -248,15 +240,13 @@ class TrainConfig:
     """Iterations between lines of metrics.jsonl."""
     evaluate_every: int | None = None
     """Iterations between evaluations; none: only at the end."""
-    selection: str = "class_frequency_distance"
-    """Criterion that chooses a snapshot without target labels (docs/model-selection.md), or none. Snapshots are the
-    evaluations' (without evaluate_every, the checkpoints') and the last iteration's; checkpoints/chosen is the best."""
+    selection: str = "none"
+    """Criterion that chooses a snapshot without target labels: class_frequency_distance or entropy; or none. Snapshots
+    are the evaluations' (without evaluate_every, the checkpoints') and the last; checkpoints/chosen is the best."""
     checkpoint_every: int = 5000
     """Iterations between checkpoints; the last iteration always has one."""
     keep: int = 2
     """Checkpoints kept; older ones are deleted."""
-    sync_batch_norm: bool = False
-    """Several CUDA processes: batch statistics of the whole batch, not of each process's share."""
     skip_nonfinite: int = 0
     """Iterations whose loss or gradient may be infinite or NaN: that many are left out, the next one ends the run."""
     tensorboard: bool = True
@@ -388,4 +378,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     result = plain(asdict(config))
     assert isinstance(result, dict)
+    return result
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested keys written with dots: `{"train": {"steps": 3}}` -> `{"train.steps": 3}`."""
+    result: dict[str, Any] = {}
+    for key, value in content.items():
+        nested = isinstance(value, dict) and value and key != "label_map"
+        result |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return result

@@ -12,6 +12,7 @@ from adaptseg.config import ExperimentConfig
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
+from adaptseg.methods.fourier import with_target_style
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.optimizers import segmenter_optimizer
 from adaptseg.models.build import build_network
@@ -28,6 +29,8 @@ class Method(nn.Module):
 
     uses_target: ClassVar[bool] = True
     """Whether `step` wants a batch of the target."""
+    guessing_loss: float | None = None
+    """Loss `d1`, … of a discriminator that cannot tell the domains apart; none: there are no discriminators."""
 
     def __init__(self, segmenter: Segmenter, config: ExperimentConfig) -> None:
         """Take the segmenter to train and the complete configuration."""
@@ -42,6 +45,14 @@ class Method(nn.Module):
     def smallest_image(self) -> int:
         """Return a height and width, in pixels, that `step` accepts."""
         return 64
+
+    def iteration(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        """Take `step`, with source images in the target's style where `method.fourier_beta` wants it."""
+        beta = self.config.method.fourier_beta
+        if beta and target is not None:
+            styled = with_target_style(source["image"], target["image"], beta)
+            source = Batch(image=styled, label=source["label"], names=source["names"])
+        return self.step(source, target)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration to the parameters.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,16 @@ class Segmenter(nn.Module):
         """Return the logits of each level at the size of the RGB images (N, 3, H, W), values 0 … 255."""
         size = (images.shape[-2], images.shape[-1])
         return tuple(self.upsample(logits, size) for logits in self.network(self.preprocess(images)))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Be in eval mode within the block, and afterwards in the mode that it was in, whatever happens."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
 
     def main_logits(self, images: Sequence[UInt8Array]) -> Tensor:
         """Return the main level's logits (N, C, h, w), at the network's resolution, of images of one size (H, W, 3)."""
