@@ -36,6 +36,7 @@ class Domain:
         Raises:
             InputError: files are missing, or no class of the data is in the label space.
         """
+        self.config = config
         self.size = config.size
         self.label_space = label_space
         self.labelled = bool(config.labelled)

@@ -62,11 +62,14 @@ class FeatureLevel(AdaptSegNet):
     def discriminator_channels(self) -> list[int]:
         """Return the channels of each level's feature map."""
         channels = []
+        if not self.segmenter.network.has_feature_maps:
+            raise InputError(
+                f"method feature_level needs feature maps, which the network of model.factory"
+                f" {self.config.model.factory} does not give; choose a method on outputs, such as adaptsegnet"
+            )
         for classifier in self.segmenter.network.classifiers():
             if not isinstance(classifier, AtrousSpatialPyramid):
-                raise InputError(
-                    f"method feature_level needs a ResNet or VGG, not model.backbone {self.config.model.backbone}"
-                )
+                raise InputError(f"method feature_level needs a ResNet or VGG, not {self.config.model.name}")
             channels.append(classifier.channels)
         return channels
 

@@ -18,6 +18,7 @@ from adaptseg.data.files import UInt8Array, decode_image
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.models.own_network import own_network
 from adaptseg.segmenter import hub, inference
 from adaptseg.segmenter.preprocessing import PREPROCESSING
 from adaptseg.segmenter.weights import read_folder, required_checkpoint
@@ -144,20 +145,29 @@ class Segmenter(nn.Module):
         hub.write_folder(self, hub.export_card(self, {"license": license} if license else {}), Path(folder))
 
     @staticmethod
-    def from_pretrained(folder_or_repo_id: str | Path, revision: str | None = None) -> Segmenter:
+    def from_pretrained(
+        folder_or_repo_id: str | Path,
+        revision: str | None = None,
+        network: nn.Module | None = None,
+        trust_factory: bool = False,
+    ) -> Segmenter:
         """Return a segmenter in eval mode from a folder, or from a repository of the hub (kept in the hub's cache).
 
         Args:
             folder_or_repo_id: what `save_pretrained` wrote, a run folder, or a name such as user/model.
             revision: branch, tag or commit of the repository.
+            network: as of `adaptseg.load_model`.
+            trust_factory: as of `adaptseg.load_model`.
 
         Raises:
-            InputError: there is no such folder or repository, the network is away, or the files are broken.
+            InputError: there is no such folder or repository, the internet is away, the files are broken, or the
+                model's network is made by code that nobody trusts.
         """
         is_folder = os.path.isdir(folder_or_repo_id)
         path = Path(folder_or_repo_id) if is_folder else hub.fetch(str(folder_or_repo_id), revision)
-        network, settings = read_folder(required_checkpoint(path))
-        return Segmenter(network, **settings).eval()
+        with own_network(network, trust_factory):
+            built, settings = read_folder(required_checkpoint(path))
+        return Segmenter(built, **settings).eval()
 
     def push_to_hub(self, repo_id: str, license: str | None = None, private: bool = False) -> str:
         """Write to a repository of the hub, as `save_pretrained` does to a folder, and return its address."""

@@ -31,7 +31,13 @@ METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
-    {"out", "description", "prepared", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
+    {
+        "out",
+        "description",
+        "prepared",
+        "model.factory_folder",
+        *(f"{role}.prepared" for role in ("source", "target", "evaluation")),
+    }
     | {
         f"train.{key}"
         for key in ("steps", "keep", "device", "workers", "tensorboard", "loggers", "report", "skip_nonfinite")

@@ -79,9 +79,10 @@ def _parameters(module: nn.Module) -> int:
 def _describe_networks(config: ExperimentConfig, method: Method) -> Iterator[str]:
     model = config.model
     segmenter = _parameters(method.segmenter)
+    weights = model.weights or ("random" if model.factory is None else "as the factory gives them")
     yield (
-        f"segmenter   {model.backbone}, {model.levels} level{'s' if model.levels > 1 else ''},"
-        f" {segmenter / 1e6:.1f} M parameters, initial weights {model.weights or 'random'}"
+        f"segmenter   {model.name}, {model.levels} level{'s' if model.levels > 1 else ''},"
+        f" {segmenter / 1e6:.1f} M parameters, initial weights {weights}"
     )
     beside = _parameters(method) - segmenter
     options = ", ".join(f"{key} {value}" for key, value in vars(config.method).items() if key.startswith("lambda"))
