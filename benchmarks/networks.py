@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from adaptseg.config import BACKBONES, RESNETS, ModelConfig
+from adaptseg.config import ModelConfig
+from adaptseg.config.model import BACKBONES, RESNETS
 from adaptseg.models.build import build_network
 from adaptseg.segmenter.pretrained import IMAGENET
 
