@@ -210,6 +210,10 @@ class TrainConfig:
     """Width and height of a random part of each image that is trained on; none: the whole image."""
     rare_class_temperature: float | None = None
     """Source images with rare classes come more often, the more so the lower (DAFormer, 0.01); none: all alike."""
+    rare_class_crops: int = 10
+    """New crops that are drawn at most until the rare class that an image was drawn for is in one."""
+    crop_largest_class: float | None = None
+    """Source crops are drawn anew where one class has this share or more (DAFormer, 0.75); none: any will do."""
     device: str = "auto"
     """auto, cpu, cuda, mps, or cuda:N."""
     precision: str = "32-true"
@@ -244,7 +248,7 @@ class TrainConfig:
         """Refuse counts that make no training."""
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
             _require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
-        for key in ("workers", "power", "skip_nonfinite", "warmup_steps"):
+        for key in ("workers", "power", "skip_nonfinite", "warmup_steps", "rare_class_crops"):
             _require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
         _require(
             self.evaluate_every is None or self.evaluate_every >= 1,
@@ -261,6 +265,10 @@ class TrainConfig:
         for name in self.loggers:
             _require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
         _require_size("train.crop", self.crop)
+        _require(
+            self.crop_largest_class is None or 0 < self.crop_largest_class <= 1,
+            f"train.crop_largest_class is {self.crop_largest_class}; give a share above 0, at most 1, or leave it out",
+        )
         _require(
             self.rare_class_temperature is None or self.rare_class_temperature > 0,
             f"train.rare_class_temperature is {self.rare_class_temperature}; give a positive number, or leave it out",

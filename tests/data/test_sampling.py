@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adaptseg.data.crops import CropRule
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import StepDataset
@@ -25,11 +26,11 @@ def test_rare_classes_come_more_often() -> None:
     sampling = RareClassSampling(pixels, 1.0)
     weights = np.exp(1 - np.array([9000, 100]) / 9100)
     np.testing.assert_allclose(sampling.probabilities, [*weights / weights.sum(), 0], rtol=1e-9)
-    drawn = Counter(index for step in range(500) for index in sampling.indices(7, step, 4))
+    drawn = Counter(index for step in range(500) for index, _ in sampling.draw(7, step, 4))
     assert drawn[3] / 2000 == pytest.approx(weights[1] / weights.sum() + weights[0] / weights.sum() / 10, abs=0.03)
     assert set(drawn) == set(range(10))
-    assert sampling.indices(7, 12, 4) == RareClassSampling(pixels, 1.0).indices(7, 12, 4)
-    assert sampling.indices(7, 12, 4) != sampling.indices(8, 12, 4)
+    assert sampling.draw(7, 12, 4) == RareClassSampling(pixels, 1.0).draw(7, 12, 4)
+    assert sampling.draw(7, 12, 4) != sampling.draw(8, 12, 4)
 
 
 def test_few_pixels_are_no_class_but_better_than_none() -> None:
@@ -57,7 +58,7 @@ def test_class_pixels(experiment: dict[str, Any], tmp_path: Path) -> None:
 def test_crops(experiment: dict[str, Any]) -> None:
     domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
     whole = StepDataset(domain, "source", seed=1, batch=4, flip=False)[3]
-    parts = StepDataset(domain, "source", seed=1, batch=4, flip=False, crop=(20, 30))
+    parts = StepDataset(domain, "source", seed=1, batch=4, flip=False, crop=CropRule((20, 30)))
     part = parts[3]
     assert part["image"].shape == (4, 3, 30, 20)
     assert whole["label"] is not None
@@ -73,4 +74,4 @@ def test_crops(experiment: dict[str, Any]) -> None:
     assert len(places) > 1
     assert (parts[3]["image"] == part["image"]).all()
     with pytest.raises(InputError, match=r"train\.crop 65x30 is larger than .* of 64x48; .*source\.size"):
-        StepDataset(domain, "source", seed=1, batch=1, flip=False, crop=(65, 30))[0]
+        StepDataset(domain, "source", seed=1, batch=1, flip=False, crop=CropRule((65, 30)))[0]

@@ -22,13 +22,14 @@ def built(experiment: dict[str, Any], **options: Any) -> Any:
 
 def test_patches() -> None:
     torch.manual_seed(0)
-    mask = patch_mask(torch.zeros(50, 3, 40, 70), 0.7, 16)
-    assert mask.shape == (50, 1, 40, 70)
+    mask = patch_mask(torch.zeros(50, 3, 32, 64), 0.7, 16)
+    assert mask.shape == (50, 1, 32, 64)
     assert set(mask.flatten().tolist()) == {0.0, 1.0}
     assert mask.mean().item() == pytest.approx(0.3, abs=0.05)
-    patches = mask[:, :, :32, :64].unfold(2, 16, 16).unfold(3, 16, 16)
+    patches = mask.unfold(2, 16, 16).unfold(3, 16, 16)
     assert ((patches == patches[..., :1, :1]).all(-1).all(-1)).all()
     assert not torch.equal(mask[0], mask[1])
+    assert patch_mask(torch.zeros(1, 3, 40, 70), 0.7, 16).shape == (1, 1, 40, 70)
 
 
 def test_the_masked_target_is_learned_beside_the_mixed(experiment: dict[str, Any]) -> None:

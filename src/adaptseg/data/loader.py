@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from adaptseg.data.crops import CropRule, crop_places, cropped
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
 from adaptseg.data.workers import leave_interrupts_to_parent
@@ -41,7 +42,7 @@ class StepDataset(Dataset[Batch]):
         seed: int,
         batch: int,
         flip: bool,
-        crop: tuple[int, int] | None = None,
+        crop: CropRule | None = None,
         sampling: RareClassSampling | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -53,7 +54,7 @@ class StepDataset(Dataset[Batch]):
             seed: of the experiment.
             batch: samples in a step.
             flip: mirror at random.
-            crop: width and height of a random part; none: whole images.
+            crop: size of a random part, and what it has to show; none: whole images.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
@@ -66,11 +67,11 @@ class StepDataset(Dataset[Batch]):
         """Return the batch of a step."""
         if self.sampling is None:
             indices = sample_indices(self.seed, self.role, step, self.batch, len(self.domain))
+            drawn: list[tuple[int, int | None]] = [(index, None) for index in indices]
         else:
-            indices = self.sampling.indices(self.seed, step, self.batch)
-        samples = [self.domain[index] for index in indices[self.part]]
-        if self.crop is not None:
-            samples = self._cropped(samples, self.crop, step)
+            drawn = [*self.sampling.draw(self.seed, step, self.batch)]
+        numbers = range(self.batch)[self.part]
+        samples = [self._sample(step, number, *drawn[number]) for number in numbers]
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
         if len(sizes) > 1:
             raise InputError(
@@ -91,21 +92,19 @@ class StepDataset(Dataset[Batch]):
             names=[sample.name for sample in samples],
         )
 
-    def _cropped(self, samples: list[Sample], crop: tuple[int, int], step: int) -> list[Sample]:
-        places = random_generator(self.seed, self.role, "crop", step).random((self.batch, 2))[self.part]
-        cropped = []
-        for sample, (down, right) in zip(samples, places, strict=True):
-            height, width = sample.image.shape[:2]
-            if crop[0] > width or crop[1] > height:
-                raise InputError(
-                    f"train.crop {crop[0]}x{crop[1]} is larger than {sample.name} of {width}x{height};"
-                    f" lower it, or raise {self.role}.size"
-                )
-            top, left = int(down * (height - crop[1] + 1)), int(right * (width - crop[0] + 1))
-            part = slice(top, top + crop[1]), slice(left, left + crop[0])
-            label = sample.label[part] if sample.label is not None else None
-            cropped.append(Sample(sample.name, sample.image[part], label))
-        return cropped
+    def _sample(self, step: int, number: int, index: int, rare_class: int | None) -> Sample:
+        """Sample `index`, number `number` of the step's batch, cropped so that it shows the class it was drawn for."""
+        sample = self.domain[index]
+        if self.crop is None:
+            return sample
+        height, width = sample.image.shape[:2]
+        if self.crop.size[0] > width or self.crop.size[1] > height:
+            raise InputError(
+                f"train.crop {self.crop.size[0]}x{self.crop.size[1]} is larger than {sample.name} of {width}x{height};"
+                f" lower it, or raise {self.role}.size"
+            )
+        places = crop_places(self.seed, self.role, step, self.batch, number)
+        return cropped(sample, self.crop, places, rare_class)
 
 
 class _Answers(Dataset[Batch | InputError]):

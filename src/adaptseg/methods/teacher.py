@@ -10,13 +10,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from adaptseg.models.batch_norm import without_noise
 from adaptseg.segmenter.segmenter import Segmenter
 
 
 class Teacher(nn.Module):
     """A copy of the segmenter whose weights follow it slowly; it is saved with the method, and never trained.
 
-    Batch norm normalises by the statistics of the target batch, as in training.
+    It predicts without dropout and drop path; batch norm normalises by the target batch's statistics, as in training.
     """
 
     updates: Tensor
@@ -56,7 +57,18 @@ class Teacher(nn.Module):
 
         Returns:
             The most probable classes, int64 (N, H, W), and the confidence of each image (N,): the share of its pixels
-            whose probability is above `threshold`.
+            whose probability reaches `threshold`.
         """
-        probabilities, labels = self.segmenter(images)[-1].float().softmax(1).max(1)
-        return labels, (probabilities > threshold).float().mean((1, 2))
+        without_noise(self.segmenter)
+        return confident_labels(self.segmenter(images)[-1].float().softmax(1), threshold)
+
+
+def confident_labels(probabilities: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return the most probable classes, int64 (N, H, W), and the share of each image's sure pixels, (N,).
+
+    Args:
+        probabilities: (N, C, H, W).
+        threshold: a pixel is sure from this probability on.
+    """
+    highest, labels = probabilities.max(1)
+    return labels, (highest >= threshold).float().mean((1, 2))

@@ -1,4 +1,4 @@
-"""Whose running statistics batch norm keeps when two domains pass through one network."""
+"""Modes of training: whose running statistics batch norm keeps, and networks that only predict while others train."""
 
 from __future__ import annotations
 
@@ -23,3 +23,11 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
     finally:
         for layer, (momentum, count) in zip(layers, kept, strict=True):
             layer.momentum, layer.num_batches_tracked = momentum, count
+
+
+def without_noise(network: nn.Module) -> None:
+    """Switch off what makes two looks at one image differ (dropout, drop path); batch norm stays in its mode."""
+    for module in network.modules():
+        # What contains others keeps its mode, by which that of the whole is told.
+        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and not any(module.children()):
+            module.training = False

@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 
 from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig
+from adaptseg.data.crops import CropRule
 from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import Domains, open_domains
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
-from adaptseg.data.sampling import RareClassSampling, rare_class_sampling, step_seed
+from adaptseg.data.sampling import CLASS_PIXELS, RareClassSampling, rare_class_sampling, step_seed
 from adaptseg.distributed import (
     any_process,
     average_gradients,
@@ -191,7 +192,7 @@ class Training:
             write_config(self.config, self.run / "config.yaml")
             if start < settings.steps:
                 (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
-        sampling = rare_class_sampling(self.domains.source, settings, self.run / "class_pixels.npy")
+        sampling = rare_class_sampling(self.domains.source, settings, self.run / CLASS_PIXELS)
         source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device, sampling)
         target = None
         if self.domains.target:
@@ -353,7 +354,11 @@ def domain_batches(
     """Yield the batches of one domain from step `start`, on the device; all samples alike where `sampling` is none."""
     settings = config.train
     share = (rank(), world_size())
-    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip, settings.crop, sampling, share)
+    crop = None
+    if settings.crop is not None:
+        largest = settings.crop_largest_class if role == "source" else None
+        crop = CropRule(settings.crop, largest, settings.rare_class_crops)
+    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip, crop, sampling, share)
     loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
 
