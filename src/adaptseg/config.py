@@ -208,6 +208,11 @@ class TrainConfig:
     """Mirror images left to right at random."""
     crop: tuple[int, int] | None = None
     """Width and height of a random part of each image that is trained on; none: the whole image."""
+    scale_jitter: tuple[float, float] | None = None
+    """Least and greatest factor by which images of both domains are scaled at random, before a random part of the
+    training size is cut out; what is too small is mirrored at its edges and ignored there. [0.5, 2.0] is usual."""
+    source_jitter: float = 0.0
+    """Strength, 0 (none) to 1, of random brightness, contrast, saturation, hue, blur and grey of source images."""
     rare_class_temperature: float | None = None
     """Source images with rare classes come more often, the more so the lower (DAFormer, 0.01); none: all alike."""
     rare_class_crops: int = 10
@@ -265,6 +270,14 @@ class TrainConfig:
         for name in self.loggers:
             _require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
         _require_size("train.crop", self.crop)
+        factors = self.scale_jitter or (1.0, 1.0)
+        _require(
+            len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,
+            f"train.scale_jitter is {list(factors)}; give the least and the greatest factor, 0.1 … 10, as [0.5, 2.0]",
+        )
+        _require(
+            0 <= self.source_jitter <= 1, f"train.source_jitter is {self.source_jitter}; give 0 (none) … 1 (strong)"
+        )
         _require(
             self.crop_largest_class is None or 0 < self.crop_largest_class <= 1,
             f"train.crop_largest_class is {self.crop_largest_class}; give a share above 0, at most 1, or leave it out",

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypedDict
 
 import cv2
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from adaptseg.data.crops import CropRule, crop_places, cropped
+from adaptseg.data.augmentation import color_jitter, scaled_crop
+from adaptseg.data.crops import ANYTHING, CropContents, crop
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
 from adaptseg.data.workers import leave_interrupts_to_parent
@@ -42,7 +44,10 @@ class StepDataset(Dataset[Batch]):
         seed: int,
         batch: int,
         flip: bool,
-        crop: CropRule | None = None,
+        crop: tuple[int, int] | None = None,
+        scale_jitter: tuple[float, float] | None = None,
+        source_jitter: float = 0.0,
+        contents: CropContents = ANYTHING,
         sampling: RareClassSampling | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -54,12 +59,18 @@ class StepDataset(Dataset[Batch]):
             seed: of the experiment.
             batch: samples in a step.
             flip: mirror at random.
-            crop: size of a random part, and what it has to show; none: whole images.
+            crop: width and height of a random part; none: whole images.
+            scale_jitter: least and greatest factor of a random scaling before the crop; none: no scaling.
+            source_jitter: strength of random colours, blur and grey, of the source alone; 0: none.
+            contents: what a random part of the source has to show; otherwise it is drawn anew.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
         self.domain, self.role, self.seed = domain, role, seed
         self.batch, self.flip, self.crop, self.sampling = batch, flip, crop, sampling
+        self.scale_jitter = scale_jitter
+        self.contents = contents if role == "source" else ANYTHING
+        self.color_jitter = source_jitter if role == "source" else 0.0
         each = batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
 
@@ -71,7 +82,9 @@ class StepDataset(Dataset[Batch]):
         else:
             drawn = [*self.sampling.draw(self.seed, step, self.batch)]
         numbers = range(self.batch)[self.part]
-        samples = [self._sample(step, number, *drawn[number]) for number in numbers]
+        samples = [self._part(self.domain[drawn[number][0]], step, number, drawn[number][1]) for number in numbers]
+        if self.color_jitter:
+            samples = self._jittered(samples, step)
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
         if len(sizes) > 1:
             raise InputError(
@@ -92,19 +105,33 @@ class StepDataset(Dataset[Batch]):
             names=[sample.name for sample in samples],
         )
 
-    def _sample(self, step: int, number: int, index: int, rare_class: int | None) -> Sample:
-        """Sample `index`, number `number` of the step's batch, cropped so that it shows the class it was drawn for."""
-        sample = self.domain[index]
-        if self.crop is None:
-            return sample
+    def _part(self, sample: Sample, step: int, number: int, rare_class: int | None) -> Sample:
+        """Return the random part of sample `number` of the step's batch; of a source one that shows what it has to."""
         height, width = sample.image.shape[:2]
-        if self.crop.size[0] > width or self.crop.size[1] > height:
-            raise InputError(
-                f"train.crop {self.crop.size[0]}x{self.crop.size[1]} is larger than {sample.name} of {width}x{height};"
-                f" lower it, or raise {self.role}.size"
-            )
-        places = crop_places(self.seed, self.role, step, self.batch, number)
-        return cropped(sample, self.crop, places, rare_class)
+        if self.scale_jitter is not None:
+            rng = random_generator(self.seed, self.role, "scale", step)
+            factor = float(rng.uniform(*self.scale_jitter, self.batch)[number])
+            cut = partial(scaled_crop, sample, self.crop or (width, height), factor)
+        elif self.crop is not None:
+            if self.crop[0] > width or self.crop[1] > height:
+                raise InputError(
+                    f"train.crop {self.crop[0]}x{self.crop[1]} is larger than {sample.name} of {width}x{height};"
+                    f" lower it, or raise {self.role}.size"
+                )
+            rng = random_generator(self.seed, self.role, "crop", step)
+            cut = partial(crop, sample, self.crop)
+        else:
+            return sample
+        first = tuple(rng.random((self.batch, 2))[number].tolist())
+        again = random_generator(self.seed, self.role, "another crop", step, number)
+        return self.contents.choose(cut, first, again, rare_class)
+
+    def _jittered(self, samples: list[Sample], step: int) -> list[Sample]:
+        jittered = []
+        for place, sample in enumerate(samples, self.part.start):
+            rng = random_generator(self.seed, self.role, "jitter", step, place)
+            jittered.append(Sample(sample.name, color_jitter(sample.image, self.color_jitter, rng), sample.label))
+        return jittered
 
 
 class _Answers(Dataset[Batch | InputError]):

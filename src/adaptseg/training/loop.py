@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig
-from adaptseg.data.crops import CropRule
+from adaptseg.data.crops import CropContents
 from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import Domains, open_domains
 from adaptseg.data.files import UInt8Array
@@ -354,11 +354,19 @@ def domain_batches(
     """Yield the batches of one domain from step `start`, on the device; all samples alike where `sampling` is none."""
     settings = config.train
     share = (rank(), world_size())
-    crop = None
-    if settings.crop is not None:
-        largest = settings.crop_largest_class if role == "source" else None
-        crop = CropRule(settings.crop, largest, settings.rare_class_crops)
-    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip, crop, sampling, share)
+    dataset = StepDataset(
+        domain,
+        role,
+        config.seed,
+        settings.batch,
+        settings.flip,
+        settings.crop,
+        settings.scale_jitter,
+        settings.source_jitter,
+        CropContents(settings.crop_largest_class, settings.rare_class_crops),
+        sampling,
+        share,
+    )
     loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
 
