@@ -45,6 +45,7 @@ def _is_below_root(text: str) -> bool:
 
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+LITES = tuple(f"efficientnet_lite{size}" for size in range(3))
 VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
 LOGGERS = ("wandb", "mlflow")
 CRITERIA = (
@@ -56,7 +57,7 @@ CRITERIA = (
     "class_frequency_distance",
     "layout_distance",
 )
-BACKBONES = (*RESNETS, "vgg16", *(f"mit_b{size}" for size in range(6)), *VITS)
+BACKBONES = (*RESNETS, "vgg16", *LITES, *(f"mit_b{size}" for size in range(6)), *VITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ class DomainConfig:
     layout: str | None = None
     """How the data lie on disk: `streets` (embedded), `folder`, or a published data set's own layout."""
     root: str | None = None
-    """Folder of the data. `{data}` in it stands for the key `data` of the experiment."""
+    """Folder of the data. `{data}` in it stands for the key `data` of the experiment. Layout `streets`: the style,
+    game, camera or varied."""
     split: list[str] | None = None
     """Sub-sets to read, in this order, such as [train, val]; none for data without splits."""
     include: list[str] | None = None
@@ -108,25 +110,30 @@ class ModelConfig:
     """The segmentation network. Defaults are the paper's; the released code's quirks are named options."""
 
     backbone: str = "resnet101"
-    """resnet18, …34, …50, …101, vgg16; extra `transformers`: mit_b0 … mit_b5, dinov2_small, …base, …large, dinov3_…."""
+    """resnet18, …34, …50, …101, vgg16, efficientnet_lite0, …1, …2; extra `transformers`: mit_b0 … mit_b5,
+    dinov2_small, …base, …large, dinov3_…."""
     head: str | None = None
-    """Transformers' decode head: light (as SegFormer's) or daformer; none: light. ResNets and VGG have the ASPP."""
+    """Decode head of transformers and EfficientNets: light (as SegFormer's, the default) or daformer; others: ASPP."""
     levels: int = 2
     """2: a second classifier on the previous stage (multi-level adaptation); 1: the last stage only."""
     width: int = 64
     """Channels of the ResNet's first stage; 64 as published, less for small networks; others are scaled likewise."""
     aspp_branches: int = 4
     """Atrous branches that are summed: 4 as in the paper, 2 as in the released code."""
-    bottleneck_stride: str = "first"
-    """Convolution of a bottleneck that strides: `first` (1x1, He et al. and Caffe) or `second` (3x3, torchvision)."""
-    batch_norm: str = "affine_frozen"
-    """`trained`; `affine_frozen` (batch statistics, weight and bias fixed, as released); `frozen` (all fixed)."""
-    align_corners: bool = True
-    """Bilinear up-sampling of logits with aligned corners, as released."""
+    bottleneck_stride: str | None = None
+    """Convolution of a bottleneck that strides: `first` (1x1, He et al. and Caffe) or `second` (3x3, torchvision);
+    none: as the weights want it."""
+    batch_norm: str | None = None
+    """The backbone's: `trained`; `affine_frozen` (batch statistics, weight and bias fixed, as released); `frozen` (all
+    fixed); none: affine_frozen for pretrained ResNets, otherwise trained."""
+    align_corners: bool | None = None
+    """Bilinear up-sampling of logits with aligned corners; none: as released, so for all but transformers."""
     weights: str | None = None
-    """Initial weights: a file, a run folder, or a URL (`URL#sha256=HEX` is checked); none: random weights."""
-    preprocessing: str = "caffe"
-    """`caffe` (BGR minus the ImageNet mean, as the published weights want) or `imagenet` (RGB, mean and std)."""
+    """Initial weights: `imagenet` (docs/networks.md), a file, a run folder, a name on the Hugging Face Hub
+    (transformers), or a URL (`URL#sha256=HEX` is checked); none: random weights."""
+    preprocessing: str | None = None
+    """`caffe` (BGR minus the ImageNet mean, as the published weights want), `imagenet` (RGB, mean and std) or
+    `tensorflow` (RGB, about -1 … 1); none: as the weights want it."""
 
     def __post_init__(self) -> None:
         """Refuse unknown names."""
@@ -135,9 +142,9 @@ class ModelConfig:
             ("head", (None, "light", "daformer")),
             ("levels", (1, 2)),
             ("aspp_branches", (2, 4)),
-            ("bottleneck_stride", ("first", "second")),
-            ("batch_norm", ("trained", "affine_frozen", "frozen")),
-            ("preprocessing", ("caffe", "imagenet")),
+            ("bottleneck_stride", (None, "first", "second")),
+            ("batch_norm", (None, "trained", "affine_frozen", "frozen")),
+            ("preprocessing", (None, "caffe", "imagenet", "tensorflow")),
         ):
             value = getattr(self, key)
             _require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
@@ -147,18 +154,33 @@ class ModelConfig:
             f"model.levels is 2, but {self.backbone} has one classifier; set model.levels to 1",
         )
         _require(
-            self.is_transformer or self.head is None,
+            self.has_decode_head or self.head is None,
             f"model.head is {self.head!r}, but {self.backbone} has the atrous pyramid; leave model.head out",
         )
         _require(
-            not self.is_transformer or self.width % 4 == 0,
+            not self.has_decode_head or self.width % 4 == 0,
             f"model.width is {self.width}; give a multiple of 4 for {self.backbone}",
         )
 
     @property
     def is_transformer(self) -> bool:
         """Whether the backbone is one of the `transformers` library."""
-        return not self.backbone.startswith(("resnet", "vgg"))
+        return self.backbone.startswith(("mit", "dino"))
+
+    @property
+    def has_decode_head(self) -> bool:
+        """Whether four maps go into a decode head; the others have the atrous pyramid."""
+        return self.is_transformer or self.backbone in LITES
+
+    def filled(self, preprocessing: str, bottleneck_stride: str, batch_norm: str) -> ModelConfig:
+        """Return the configuration with these settings where it has none."""
+        return replace(
+            self,
+            preprocessing=self.preprocessing or preprocessing,
+            bottleneck_stride=self.bottleneck_stride or bottleneck_stride,
+            batch_norm=self.batch_norm or batch_norm,
+            align_corners=not self.is_transformer if self.align_corners is None else self.align_corners,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ def test_counts_of_other_labels_are_not_taken(experiment: dict[str, Any], tmp_pa
         domain = Domain(config.domain("source"), label_space(classes))
         sampling = rare_class_sampling(domain, config.train, kept)
         assert sampling is not None
-        return sampling.probabilities.tolist()
+        return [float(p) for p in sampling.probabilities]
 
     first = probabilities(CLASSES)
     mistaken = kept.read_bytes()

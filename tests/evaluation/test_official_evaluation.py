@@ -25,6 +25,7 @@ from adaptseg.models.build import build_network
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.predict.inputs import find_inputs
 from adaptseg.predict.predictions import predict_cityscapes
+from adaptseg.segmenter.initial_settings import CAFFE
 from adaptseg.segmenter.preprocessing import PREPROCESSING
 from adaptseg.segmenter.segmenter import Segmenter
 from tests.data.published_trees import build_tree
@@ -126,7 +127,7 @@ def replayed_miou(network: SegmentationNetwork, root: Path, size: tuple[int, int
 
 
 def test_one_command_for_released_weights(tmp_path: Path) -> None:
-    network = build_network(ModelConfig(aspp_branches=2), 19, seed=0).eval()
+    network = build_network(ModelConfig(aspp_branches=2).filled(*CAFFE), 19, seed=0).eval()
     state = golden_state(network)
     network.load_state_dict(state, strict=False)
     weights = tmp_path / "GTA2Cityscapes_multi-ed35151c.pth"

@@ -27,6 +27,7 @@ from adaptseg.methods.teacher import Teacher, confident_labels
 from adaptseg.models.build import build_network
 from adaptseg.models.decode_heads import DAFormerHead, LightHead
 from adaptseg.models.transformer import MIT
+from adaptseg.segmenter.initial_settings import CAFFE
 from adaptseg.segmenter.segmenter import Segmenter
 from tests.golden.figures import batch, digest_difference, fill, image, labels, load, logits, relative, tensor
 from tests.golden.released_names import fill_released, own_name
@@ -198,9 +199,7 @@ def daformer_source_loss_with_void() -> float:
     )
 
 
-DAFORMER = ModelConfig(
-    backbone="mit_b0", head="daformer", levels=1, align_corners=False, preprocessing="imagenet", weights="golden"
-)
+DAFORMER = ModelConfig(backbone="mit_b0", head="daformer", levels=1, preprocessing="imagenet", weights="golden")
 
 
 def golden_segmenter(model: ModelConfig) -> Segmenter:
@@ -214,13 +213,15 @@ def golden_segmenter(model: ModelConfig) -> Segmenter:
                 setattr(module, "drop_prob", 0.0)  # noqa: B010
     else:
         fill(network)
-    return Segmenter(network, label_space("cityscapes19"), preprocessing="none", align_corners=model.align_corners)
+    return Segmenter(
+        network, label_space("cityscapes19"), preprocessing="none", align_corners=bool(network.config.align_corners)
+    )
 
 
 ADAMW = OptimizerConfig(name="adamw", lr=6e-5, weight_decay=0.01)
 TRAININGS: dict[str, tuple[ModelConfig, MethodConfig, OptimizerConfig]] = {
     "train_dacs": (
-        ModelConfig(backbone="resnet101", levels=1, aspp_branches=2),
+        ModelConfig(backbone="resnet101", levels=1, aspp_branches=2).filled(*CAFFE),
         DACSConfig(lambda_seg=(1.0,), threshold=0.2, teacher_momentum=0.99),
         OptimizerConfig(),
     ),

@@ -25,13 +25,15 @@ from adaptseg.methods.optimizers import poly_factor, set_learning_rates
 from adaptseg.models.build import build_network
 from adaptseg.models.discriminator import Discriminator, DiscriminatorConfig
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.segmenter.initial_settings import CAFFE
 from adaptseg.segmenter.segmenter import Segmenter
 from tests.golden.figures import batch, digest_difference, fill, image, labels, load, relative
 
 pytestmark = pytest.mark.golden
 
 FORWARD, TRAJECTORY = 1e-4, 1e-3
-RELEASED = ModelConfig(backbone="resnet101", levels=2, aspp_branches=2)
+ADVENT = ModelConfig(backbone="resnet101", levels=2).filled(*CAFFE)
+RELEASED = replace(ADVENT, aspp_branches=2)
 NO_UPSAMPLING = DiscriminatorConfig(upsample=False)
 
 
@@ -47,8 +49,8 @@ def golden_network(config: ModelConfig) -> SegmentationNetwork:
 NETWORKS = {
     "eval_multi": (adaptsegnet, RELEASED),
     "eval_single": (adaptsegnet, replace(RELEASED, levels=1)),
-    "eval_vgg": (adaptsegnet, ModelConfig(backbone="vgg16", levels=1, aspp_branches=2)),
-    "eval_multi_four_branches": (advent, ModelConfig(backbone="resnet101", levels=2)),
+    "eval_vgg": (adaptsegnet, replace(RELEASED, backbone="vgg16", levels=1)),
+    "eval_multi_four_branches": (advent, ADVENT),
 }
 
 
@@ -110,8 +112,8 @@ TRAININGS: dict[str, tuple[dict[str, Any], ModelConfig, MethodConfig, OptimizerC
         ),
         OptimizerConfig(),
     ),
-    "train_minent": (advent, ModelConfig(), MinEntConfig(), OptimizerConfig()),
-    "train_advent": (advent, ModelConfig(), AdventConfig(discriminator=NO_UPSAMPLING), OptimizerConfig()),
+    "train_minent": (advent, ADVENT, MinEntConfig(), OptimizerConfig()),
+    "train_advent": (advent, ADVENT, AdventConfig(discriminator=NO_UPSAMPLING), OptimizerConfig()),
 }
 
 

@@ -169,7 +169,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    save_segmenter(model, segmenter(), TINY)
+    save_segmenter(model, segmenter())
     folder = write_images(tmp_path / "in", ["ulm_000001_000019_leftImg8bit.png"])
     main(["predict", str(model), str(folder), "--out", str(tmp_path / "a"), "--device", "cpu"])
     assert (tmp_path / "a/overlays/ulm_000001_000019_leftImg8bit.jpg").is_file()
@@ -186,7 +186,7 @@ def test_views_maps_and_batches_on_the_command_line(
 ) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    save_segmenter(model, segmenter(), TINY)
+    save_segmenter(model, segmenter())
     folder = write_images(tmp_path / "in", [f"bonn_00000{n}_000019.png" for n in range(5)])
     Image.fromarray(make_image((64, 96), 9)).save(folder / "bonn_000002_000019.png")  # Of another size than the others.
     batches: list[int] = []

@@ -25,7 +25,7 @@ from adaptseg.distributed import mean_over_processes
 from adaptseg.errors import InputError
 from adaptseg.methods.base import backward_segmentation
 from adaptseg.methods.dacs import DACS, DACSConfig
-from adaptseg.models.batch_norm import without_noise
+from adaptseg.methods.teacher import without_noise
 from adaptseg.segmenter.segmenter import Segmenter
 
 

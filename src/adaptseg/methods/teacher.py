@@ -10,7 +10,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from adaptseg.models.batch_norm import without_noise
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -61,6 +60,14 @@ class Teacher(nn.Module):
         """
         without_noise(self.segmenter)
         return confident_labels(self.segmenter(images)[-1].float().softmax(1), threshold)
+
+
+def without_noise(network: nn.Module) -> None:
+    """Switch off what makes two looks at one image differ (dropout, drop path); batch norm stays in its mode."""
+    for module in network.modules():
+        # What contains others keeps its mode, by which that of the whole is told.
+        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and not any(module.children()):
+            module.training = False
 
 
 def confident_labels(probabilities: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Modes of training: whose running statistics batch norm keeps, and networks that only predict while others train."""
+"""Batch norm: what of it is trained, and whose running statistics it keeps when two domains pass through."""
 
 from __future__ import annotations
 
@@ -25,9 +25,16 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
             layer.momentum, layer.num_batches_tracked = momentum, count
 
 
-def without_noise(network: nn.Module) -> None:
-    """Switch off what makes two looks at one image differ (dropout, drop path); batch norm stays in its mode."""
+def fix_affine(network: nn.Module, mode: str) -> None:
+    """Exclude the weight and bias of each batch norm from training, unless `mode` (model.batch_norm) is `trained`."""
     for module in network.modules():
-        # What contains others keeps its mode, by which that of the whole is told.
-        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and not any(module.children()):
-            module.training = False
+        if mode != "trained" and isinstance(module, nn.BatchNorm2d):
+            module.weight.requires_grad_(False)
+            module.bias.requires_grad_(False)
+
+
+def fix_statistics(network: nn.Module, mode: str) -> None:
+    """Have each batch norm use its running statistics in training mode too, if `mode` is `frozen`."""
+    for module in network.modules():
+        if mode == "frozen" and isinstance(module, nn.BatchNorm2d):
+            module.eval()
