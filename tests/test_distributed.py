@@ -18,10 +18,10 @@ import yaml
 from PIL import Image
 
 from adaptseg.distributed import launched_processes
-from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.checkpoint import saved_checkpoints
 from adaptseg.training.loop import train
+from tests.conftest import PATIENCE
 from tests.training.test_loop import metrics, weights
 
 
@@ -32,16 +32,12 @@ def torchrun(folder: Path, run: str, *options: str) -> list[str]:
 
 @pytest.fixture
 def folder(experiment: dict[str, Any], tmp_path: Path) -> Path:
-    """Without batch statistics, an image at a time cannot be told from a batch; half of one label is ignored."""
+    """An experiment of two levels; half of one label is ignored."""
     label = np.array(Image.open(tmp_path / "source" / "labels" / "a.png"))
     label[:30] = 255
     Image.fromarray(label).save(tmp_path / "source" / "labels" / "a.png")
     experiment["model"] |= {"levels": 2}
     experiment["method"] |= {"lambda_seg": [0.1, 1.0], "lambda_adv": [0.01, 0.05]}
-    # A frozen network learns next to nothing from random weights: it starts from one that has learned a little.
-    train(build_config(experiment, ["--train.steps=60"]), tmp_path / "first")
-    experiment["model"] |= {"batch_norm": "frozen", "weights": str(tmp_path / "first")}
-    experiment["optimizer"] = {"name": "sgd", "lr": 0.002}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(experiment))
     return tmp_path
 
@@ -50,9 +46,15 @@ def config_of(folder: Path, *overrides: str) -> Any:
     return build_config(yaml.safe_load((folder / "own.yaml").read_text()), list(overrides))
 
 
-def test_two_processes_are_one(folder: Path) -> None:
+def test_two_processes_are_one(folder: Path, experiment: dict[str, Any]) -> None:
+    """Without batch statistics, an image at a time cannot be told from a batch."""
+    # A frozen network learns next to nothing from random weights: it starts from one that has learned a little.
+    train(build_config(experiment, ["--train.steps=60"]), folder / "first")
+    experiment["model"] |= {"batch_norm": "frozen", "weights": str(folder / "first")}
+    experiment["optimizer"] = {"name": "sgd", "lr": 0.002}
+    (folder / "own.yaml").write_text(yaml.safe_dump(experiment))
     train(config_of(folder), folder / "one")
-    done = subprocess.run(torchrun(folder, "two"), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(torchrun(folder, "two"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mIoU") == 1, "one process prints"
     expected, actual = weights(folder / "one"), weights(folder / "two")
@@ -74,12 +76,12 @@ def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
     )
     try:
         log = folder / "run" / "metrics.jsonl"
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not log.exists() or len(log.read_text().splitlines()) < 3:
             assert time.monotonic() < end
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGTERM)  # The launcher hands it on.
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -89,7 +91,7 @@ def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared(folder: Path) -> None:
-    done = subprocess.run(torchrun(folder, "run", "--train.batch=3"), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(torchrun(folder, "run", "--train.batch=3"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode != 0
     assert "train.batch is 3, to be shared by 2 processes; make it a multiple" in done.stderr
 
@@ -111,13 +113,3 @@ def test_what_started_this_process(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert launched_processes() == expected
-
-
-def test_synchronised_batch_norm_needs_cuda(folder: Path) -> None:
-    from adaptseg.methods import build_method
-    from adaptseg.methods.base import build_segmenter
-    from adaptseg.training.loop import synchronised
-
-    config = config_of(folder)
-    with pytest.raises(InputError, match=r"train\.sync_batch_norm needs CUDA"):
-        synchronised(build_method(build_segmenter(config), config))

@@ -26,7 +26,7 @@ import yaml
 from safetensors.torch import load_file
 
 from adaptseg.training.checkpoint import TRAINING_STATE, saved_checkpoints
-from tests.conftest import small_experiment
+from tests.conftest import PATIENCE, small_experiment
 from tests.training.test_loop import metrics
 
 STEPS = 150
@@ -57,7 +57,7 @@ def start(experiment: Path, run: Path, method: str, workers: int, keep: int) -> 
 
 def finish(process: subprocess.Popen[bytes]) -> str:
     """Wait for the process's end and return what went wrong, nothing if all is well."""
-    errors = process.communicate(timeout=300)[1].decode()
+    errors = process.communicate(timeout=PATIENCE)[1].decode()
     return f"exit {process.returncode}: {errors.strip()}" if process.returncode else ""
 
 
@@ -80,7 +80,7 @@ def newest(run: Path) -> str:
 
 
 def state_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Return every tensor of a checkpoint: networks, averaged weights and optimisers."""
+    """Return every tensor of a checkpoint: networks and optimisers."""
     files = checkpoint.glob("*.safetensors")
     state = {f"{file.name}.{name}": value for file in files for name, value in load_file(file).items()}
     return state | dict(tensors(torch.load(checkpoint / TRAINING_STATE, weights_only=True), "training"))

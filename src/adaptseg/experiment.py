@@ -54,7 +54,12 @@ def read_experiment(preset_or_yaml: str) -> tuple[str, dict[str, Any]]:
         raise InputError(
             f"{preset_or_yaml!r} is neither a preset nor a YAML file; `adaptseg presets` lists the presets"
         )
-    return name, parse_yaml(text, preset_or_yaml)
+    content = parse_yaml(text, preset_or_yaml)
+    model = content.get("model")
+    if isinstance(model, dict) and isinstance(model.get("factory"), str) and preset_or_yaml != name:
+        folder = path if path.is_dir() else path.parent
+        model["factory_folder"] = str((folder / str(model.get("factory_folder") or "")).resolve())
+    return name, content
 
 
 def _read_text(path: Path) -> str:
@@ -117,5 +122,6 @@ def write_config(config: ExperimentConfig, path: Path) -> None:
     for domain in ("source", "target", "evaluation"):
         # JSON has turned the label values into strings.
         if content[domain]["label_map"] is not None:
-            content[domain]["label_map"] = {int(key): name for key, name in content[domain]["label_map"].items()}
+            label_map = content[domain]["label_map"].items()
+            content[domain]["label_map"] = {int(key) if key.isdecimal() else key: name for key, name in label_map}
     write_text(path, yaml.safe_dump(content, sort_keys=False))

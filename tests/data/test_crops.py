@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from adaptseg.config import TrainConfig
 from adaptseg.data.crops import RARE_CLASS_CROP_SHARE, CropContents, crop
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.label_spaces import label_space
@@ -73,21 +75,23 @@ def test_one_class_does_not_fill_the_crop() -> None:
 def test_source_crops_alone_are_drawn_anew(experiment: dict[str, Any]) -> None:
     domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
     sampling = RareClassSampling(np.array([[10, 10, 0]] * 3 + [[10, 10, 100]]), 0.01)
-    settings: dict[str, Any] = {"seed": 1, "batch": 2, "flip": False, "crop": (12, 12)}
-    plain = StepDataset(domain, "source", **settings)
-    rare = StepDataset(domain, "source", **settings, sampling=sampling)
+    settings = TrainConfig(batch=2, crop=(12, 12), crop_largest_class=0.01)
+    rare = StepDataset(domain, "source", 1, replace(settings, crop_largest_class=None), sampling)
     for step in range(5):
         batch = rare[step]
         assert batch["label"] is not None
         assert (rare[step]["image"] == batch["image"]).all()
         for label, (_, rare_class) in zip(batch["label"], sampling.draw(1, step, 2), strict=True):
             assert (label == rare_class).float().mean() > RARE_CLASS_CROP_SHARE
-    target = StepDataset(domain, "target", **settings, contents=CropContents(largest_class=0.01))
-    assert (target[0]["image"] == StepDataset(domain, "target", **settings)[0]["image"]).all()
-    jittered = StepDataset(domain, "source", **settings, scale_jitter=(0.9, 1.1), sampling=sampling)[0]
-    assert plain[0]["image"].shape == jittered["image"].shape
-    halves = [StepDataset(domain, "source", **settings, sampling=sampling, share=(i, 2))[3]["image"] for i in range(2)]
-    assert (torch.cat(halves) == rare[3]["image"]).all()
+    halves = [StepDataset(domain, "source", 1, settings, sampling, share=(i, 2))[3]["image"] for i in range(2)]
+    whole = StepDataset(domain, "source", 1, settings, sampling)[3]["image"]
+    assert (torch.cat(halves) == whole).all()
+    scaled = replace(settings, scale_jitter=(0.9, 1.1))
+    assert StepDataset(domain, "source", 1, scaled, sampling)[0]["image"].shape == whole.shape
+    of_target = [
+        StepDataset(domain, "target", 1, replace(settings, crop_largest_class=share))[0] for share in (0.01, None)
+    ]
+    assert (of_target[0]["image"] == of_target[1]["image"]).all(), "the target's labels are not looked at"
 
 
 def test_counts_of_other_labels_are_not_taken(experiment: dict[str, Any], tmp_path: Path) -> None:

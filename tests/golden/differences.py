@@ -21,7 +21,7 @@ from tests.golden.test_golden import (
 def main() -> None:
     rows = [(f"`{key}`", network_difference(key), FORWARD) for key in NETWORKS]
     rows.append(("`discriminator`", discriminator_difference(), FORWARD))
-    rows.append(("`entropy_map`, `entropy_loss`", entropy_difference(), FORWARD))
+    rows.append(("`self_information`, `entropy`", entropy_difference(), FORWARD))
     rows += [(f"`{key}`", training_difference(key), TRAJECTORY) for key in TRAININGS]
     rows += [(f"`{key}`", difference(), allowed) for key, (difference, allowed) in test_family.FIGURES.items()]
     rows += [(f"`{key}`", difference(), test_family.FORWARD) for key, difference in test_family.DIFFERS.items()]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from adaptseg.config import TrainConfig
 from adaptseg.data.augmentation import color_jitter, scaled_crop
 from adaptseg.data.crops import ANYTHING, CropContents, crop
 from adaptseg.data.dataset import Domain, Sample
@@ -42,12 +43,7 @@ class StepDataset(Dataset[Batch]):
         domain: Domain,
         role: str,
         seed: int,
-        batch: int,
-        flip: bool,
-        crop: tuple[int, int] | None = None,
-        scale_jitter: tuple[float, float] | None = None,
-        source_jitter: float = 0.0,
-        contents: CropContents = ANYTHING,
+        settings: TrainConfig,
         sampling: RareClassSampling | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -57,21 +53,18 @@ class StepDataset(Dataset[Batch]):
             domain: the samples.
             role: source or target; separates the random streams.
             seed: of the experiment.
-            batch: samples in a step.
-            flip: mirror at random.
-            crop: width and height of a random part; none: whole images.
-            scale_jitter: least and greatest factor of a random scaling before the crop; none: no scaling.
-            source_jitter: strength of random colours, blur and grey, of the source alone; 0: none.
-            contents: what a random part of the source has to show; otherwise it is drawn anew.
+            settings: its `batch`, `flip`, `crop`, `scale_jitter`, and of the source alone `source_jitter`,
+                `crop_largest_class` and `rare_class_crops`.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
-        self.domain, self.role, self.seed = domain, role, seed
-        self.batch, self.flip, self.crop, self.sampling = batch, flip, crop, sampling
-        self.scale_jitter = scale_jitter
+        self.domain, self.role, self.seed, self.sampling = domain, role, seed, sampling
+        self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop
+        self.scale_jitter = settings.scale_jitter
+        contents = CropContents(settings.crop_largest_class, settings.rare_class_crops)
         self.contents = contents if role == "source" else ANYTHING
-        self.color_jitter = source_jitter if role == "source" else 0.0
-        each = batch // share[1]
+        self.color_jitter = settings.source_jitter if role == "source" else 0.0
+        each = self.batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
 
     def __getitem__(self, step: int) -> Batch:

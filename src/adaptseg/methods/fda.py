@@ -31,7 +31,7 @@ class FDAConfig(MinEntConfig):
 class FDA(MinEnt):
     """MinEnt with a robust penalty, on source images in the target's style."""
 
-    def entropy(self, probabilities: Tensor) -> Tensor:
+    def target_loss(self, probabilities: Tensor) -> Tensor:
         """Return the mean Charbonnier penalty of the normalised entropy of probabilities (N, C, H, W)."""
         assert isinstance(self.options, FDAConfig)
         return robust_entropy_loss(probabilities, self.options.eta)

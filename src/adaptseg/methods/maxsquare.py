@@ -61,7 +61,7 @@ class MaxSquare(MinEnt):
         image = self.blur(batch["image"].float()) if self.options.blur else batch["image"]
         return Batch(image=image, label=batch["label"], names=batch["names"])
 
-    def entropy(self, probabilities: Tensor) -> Tensor:
+    def target_loss(self, probabilities: Tensor) -> Tensor:
         """Return the maximum squares loss of probabilities (N, C, H, W), at least -½."""
         assert isinstance(self.options, MaxSquareConfig)
         return maximum_squares_loss(probabilities, self.options.alpha, self.options.class_mean)

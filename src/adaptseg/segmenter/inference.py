@@ -16,6 +16,7 @@ from torch import Tensor
 from adaptseg.config import MAX_PIXELS
 from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.errors import InputError
+from adaptseg.models.entropy import entropy
 from adaptseg.models.upsampling import upsampled_classes, upsampled_rows
 
 if TYPE_CHECKING:
@@ -74,12 +75,6 @@ WHOLE = Views()
 def confidence(probabilities: Tensor) -> Tensor:
     """Return the largest probability, (N, H, W), 1/C … 1."""
     return probabilities.amax(1)
-
-
-def entropy(probabilities: Tensor) -> Tensor:
-    """Return the entropy over log C, (N, H, W): 0 where one class is certain, 1 where all are equally probable."""
-    terms: Tensor = torch.special.entr(probabilities)
-    return terms.sum(1) / math.log(probabilities.shape[1])
 
 
 MAPS: dict[str, Callable[[Tensor], Tensor]] = {"confidence": confidence, "entropy": entropy}
@@ -233,10 +228,7 @@ def check_size(segmenter: Segmenter, views: Views, size: tuple[int, int]) -> Non
 
 def _logits(segmenter: Segmenter, images: Sequence[UInt8Array], size: tuple[int, int]) -> Tensor:
     """Return the main level's logits (N, C, h, w) of images that are scaled to `size` (width, height)."""
-    scaled = np.stack([resize_image(image, size) for image in images])
-    pixels = torch.from_numpy(scaled.transpose(0, 3, 1, 2).copy()).to(next(segmenter.parameters()).device)
-    logits: Tensor = segmenter.network(segmenter.preprocess(pixels))[-1]
-    return logits
+    return segmenter.main_logits([resize_image(image, size) for image in images])
 
 
 def _log_mean(logits: Sequence[Tensor], size: tuple[int, int], align_corners: bool, rows: range) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptseg.data.files import UInt8Array, decode_image
+from adaptseg.data.files import UInt8Array, decode_image, rgb_pixels
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.models.own_network import own_network
 from adaptseg.segmenter import hub, inference
 from adaptseg.segmenter.preprocessing import PREPROCESSING
 from adaptseg.segmenter.weights import read_folder, required_checkpoint
@@ -79,6 +81,22 @@ class Segmenter(nn.Module):
         size = (images.shape[-2], images.shape[-1])
         return tuple(self.upsample(logits, size) for logits in self.network(self.preprocess(images)))
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Be in eval mode within the block, and afterwards in the mode that it was in, whatever happens."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
+    def main_logits(self, images: Sequence[UInt8Array]) -> Tensor:
+        """Return the main level's logits (N, C, h, w), at the network's resolution, of images of one size (H, W, 3)."""
+        pixels = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).to(self.mean.device)
+        logits: Tensor = self.network(self.preprocess(pixels))[-1]
+        return logits
+
     def predict(
         self,
         image: str | Path | Image.Image | UInt8Array,
@@ -127,20 +145,29 @@ class Segmenter(nn.Module):
         hub.write_folder(self, hub.export_card(self, {"license": license} if license else {}), Path(folder))
 
     @staticmethod
-    def from_pretrained(folder_or_repo_id: str | Path, revision: str | None = None) -> Segmenter:
+    def from_pretrained(
+        folder_or_repo_id: str | Path,
+        revision: str | None = None,
+        network: nn.Module | None = None,
+        trust_factory: bool = False,
+    ) -> Segmenter:
         """Return a segmenter in eval mode from a folder, or from a repository of the hub (kept in the hub's cache).
 
         Args:
             folder_or_repo_id: what `save_pretrained` wrote, a run folder, or a name such as user/model.
             revision: branch, tag or commit of the repository.
+            network: as of `adaptseg.load_model`.
+            trust_factory: as of `adaptseg.load_model`.
 
         Raises:
-            InputError: there is no such folder or repository, the network is away, or the files are broken.
+            InputError: there is no such folder or repository, the internet is away, the files are broken, or the
+                model's network is made by code that nobody trusts.
         """
         is_folder = os.path.isdir(folder_or_repo_id)
         path = Path(folder_or_repo_id) if is_folder else hub.fetch(str(folder_or_repo_id), revision)
-        network, settings = read_folder(required_checkpoint(path))
-        return Segmenter(network, **settings).eval()
+        with own_network(network, trust_factory):
+            built, settings = read_folder(required_checkpoint(path))
+        return Segmenter(built, **settings).eval()
 
     def push_to_hub(self, repo_id: str, license: str | None = None, private: bool = False) -> str:
         """Write to a repository of the hub, as `save_pretrained` does to a folder, and return its address."""
@@ -154,7 +181,7 @@ def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:
         except OSError as error:
             raise InputError(f"{image}: cannot be read ({error.strerror}); check the path") from error
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
+        return rgb_pixels(image, "the image")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"an image array must be uint8 (H, W, 3), but this is {image.dtype} {image.shape}")
     return image
