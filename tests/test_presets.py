@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -8,12 +10,13 @@ import pytest
 from torch import nn
 
 from adaptseg.cli import main
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import preset_names, read_experiment
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
+from adaptseg.reports.runs import flat
 from adaptseg.segmenter.download import is_url
 from tests.data.preset_trees import build_preset_trees
 
@@ -36,6 +39,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_of(name: str, *overrides: str) -> ExperimentConfig:
     return build_config(read_experiment(name)[1], list(overrides))
+
+
+def test_resolved_configurations_stay_as_they_were() -> None:
+    """Of every key that there was when the digests were made; the presets' training follows from them."""
+    stored = json.loads((Path(__file__).parent / "golden/presets.json").read_text())
+    for name in preset_names():
+        values = flat(json.loads(json.dumps(to_dict(config_of(name)))))
+        text = json.dumps([values.get(key) for key in stored["keys"]])
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == stored["digests"][name], name
 
 
 def test_every_row_of_the_papers_tables_is_there() -> None:

@@ -6,6 +6,7 @@ The options of a method stand beside the method, in a subclass of `MethodConfig`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -20,6 +21,13 @@ MAX_PIXELS = 100_000_000
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(message)
+
+
+def require_in(key: str, value: float, low: float, high: float = math.inf, below: bool = False) -> None:
+    """Raise `InputError` unless a number is finite and in low … high, with `below` not `high` itself."""
+    if not (low <= value <= high and math.isfinite(value) and not (below and value == high)):
+        last = "" if high == math.inf else f" to {'below ' if below else ''}{high:g}"
+        raise InputError(f"{key} is {value}; give a number from {low:g}{last or ' up'}")
 
 
 def _require_size(key: str, size: tuple[int, int] | None) -> None:
@@ -72,7 +80,10 @@ class DomainConfig:
     include: list[str] | None = None
     """Only samples whose name matches one of these patterns (`*` and `?` allowed)."""
     size: tuple[int, int] | None = None
-    """Width and height that images are resized to; none keeps each image's own size."""
+    """Width and height of a box that images are scaled to, see `resize`; none keeps each image's own size."""
+    resize: str | None = None
+    """keep (the default): images keep their ratio and cover the box, of which training sees a random part of its size
+    and everything else the whole; squeeze: images get the box's very sides, as some published protocols do."""
     classes: list[str] | str | None = None
     """Layout `folder`: class names in the order of the label values 0, 1, 2, …, or a named label space."""
     label_map: dict[int, str] | None = None
@@ -87,6 +98,10 @@ class DomainConfig:
     def __post_init__(self) -> None:
         """Refuse values that no layout could use."""
         _require_size("size of a domain", self.size)
+        _require(
+            self.resize in (None, "keep", "squeeze"),
+            f"resize is {self.resize!r}; choose keep (the ratio) or squeeze (into size)",
+        )
         _require(
             self.count is None or 0 < self.count <= MAX_COUNT,
             f"count is {self.count}; give a positive number of images, at most {MAX_COUNT}",
@@ -181,9 +196,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Refuse unknown names and impossible rates."""
         _require(self.name in ("sgd", "adam", "adamw"), f"optimizer.name is {self.name!r}; choose sgd, adam or adamw")
-        _require(self.lr > 0, f"optimizer.lr is {self.lr}; give a positive learning rate")
-        for key in ("classifier_lr_factor", "momentum", "weight_decay"):
-            _require(getattr(self, key) >= 0, f"optimizer.{key} is {getattr(self, key)}; give 0 or more")
+        _require(0 < self.lr < math.inf, f"optimizer.lr is {self.lr}; give a positive learning rate")
+        for key in ("classifier_lr_factor", "weight_decay"):
+            require_in(f"optimizer.{key}", getattr(self, key), 0)
+        require_in("optimizer.momentum", self.momentum, 0, 1, below=True)
         _require(
             not self.repeated_updates or self.name == "sgd",
             "optimizer.repeated_updates is a quirk of SGD; set optimizer.name to sgd",
@@ -245,7 +261,7 @@ class TrainConfig:
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
             _require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
         for key in ("workers", "power", "skip_nonfinite", "warmup_steps"):
-            _require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
+            require_in(f"train.{key}", getattr(self, key), 0)
         _require(
             self.evaluate_every is None or self.evaluate_every >= 1,
             f"train.evaluate_every is {self.evaluate_every}; give at least 1, or leave it out",
@@ -262,7 +278,7 @@ class TrainConfig:
             _require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
         _require_size("train.crop", self.crop)
         _require(
-            self.rare_class_temperature is None or self.rare_class_temperature > 0,
+            self.rare_class_temperature is None or 0 < self.rare_class_temperature < math.inf,
             f"train.rare_class_temperature is {self.rare_class_temperature}; give a positive number, or leave it out",
         )
         _require(
@@ -279,6 +295,14 @@ class MethodConfig:
     """Name of the method, such as source_only or adaptsegnet."""
     fourier_beta: float = 0.0
     """Source images take over the target's low-frequency amplitudes, up to this share of their side (FDA); 0: none."""
+
+    def __post_init__(self) -> None:
+        """Refuse weights below 0 and shares that are none."""
+        require_in("method.fourier_beta", self.fourier_beta, 0, 1)
+        for key, value in vars(self).items():
+            if key.startswith("lambda_"):
+                for weight in value if isinstance(value, tuple) else (value,):
+                    require_in(f"method.{key}", weight, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,8 +328,8 @@ class ExperimentConfig:
     target: DomainConfig = field(default_factory=DomainConfig)
     """The unlabelled domain; methods without adaptation do not train on it."""
     evaluation: DomainConfig = field(default_factory=DomainConfig)
-    """Labelled images to evaluate on. Layout, root, size, classes and label_map left out are the target's; all left
-    out: there are none, and nothing is evaluated."""
+    """Labelled images to evaluate on. Layout, root, size, resize, classes and label_map left out are the target's; all
+    left out: there are none, and nothing is evaluated."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The segmenter."""
     method: MethodConfig

@@ -53,7 +53,7 @@ class StepDataset(Dataset[Batch]):
             seed: of the experiment.
             batch: samples in a step.
             flip: mirror at random.
-            crop: width and height of a random part; none: whole images.
+            crop: width and height of a random part; none: the domain's box, and whole images where there is none.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
@@ -69,8 +69,9 @@ class StepDataset(Dataset[Batch]):
         else:
             indices = self.sampling.indices(self.seed, step, self.batch)
         samples = [self.domain[index] for index in indices[self.part]]
-        if self.crop is not None:
-            samples = self._cropped(samples, self.crop, step)
+        crop = self.crop or self.domain.box
+        if crop is not None:
+            samples = self._cropped(samples, crop, step)
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
         if len(sizes) > 1:
             raise InputError(

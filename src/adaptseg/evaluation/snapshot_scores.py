@@ -145,7 +145,8 @@ def open_scorer(config: ExperimentConfig, source: Domain) -> SnapshotScorer:
     Raises:
         InputError: the target is missing, or a file is broken.
     """
-    settings = replace(config.domain("target"), size=config.domain("evaluation").size)
+    seen = config.domain("evaluation")
+    settings = replace(config.domain("target"), size=seen.size, resize=seen.resize)
     target = Domain(settings, label_space(config.label_space))
     chosen = chosen_indices(config.seed, "target", len(target), TARGET_IMAGES)
     images = [target[index].image for index in chosen]

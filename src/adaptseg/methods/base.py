@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adaptseg.config import ExperimentConfig
+from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
@@ -61,12 +62,14 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
     network = build_network(config.model, len(classes), seed=config.seed)
     if config.train.gradient_checkpointing:
         network.recompute_activations()
+    seen = config.domain("evaluation")
     return Segmenter(
         network,
         classes,
         preprocessing=config.model.preprocessing,
         align_corners=config.model.align_corners,
-        input_size=config.domain("evaluation").size,
+        input_size=seen.size,
+        resize=seen.resize or KEEP,
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaptseg.config import ExperimentConfig, MethodConfig
+from adaptseg.config import ExperimentConfig, MethodConfig, require_in
 from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
@@ -49,11 +49,10 @@ class DACSConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        for key in ("teacher_momentum", "threshold"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise InputError(f"method.{key} is {getattr(self, key)}; give 0 … 1")
-        if not 0 <= self.jitter <= 0.5:
-            raise InputError(f"method.jitter is {self.jitter}; give 0 (none) to 0.5")
+        super().__post_init__()
+        require_in("method.teacher_momentum", self.teacher_momentum, 0, 1, below=True)
+        require_in("method.threshold", self.threshold, 0, 1)
+        require_in("method.jitter", self.jitter, 0, 0.5)
         if self.running_statistics not in ("both", "target"):
             raise InputError(f"method.running_statistics is {self.running_statistics!r}; choose both or target")
 

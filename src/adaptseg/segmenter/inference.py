@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaptseg.config import MAX_PIXELS
 from adaptseg.data.files import UInt8Array, resize_image
+from adaptseg.data.geometry import seen_size
 from adaptseg.errors import InputError
 from adaptseg.models.upsampling import upsampled_classes, upsampled_rows
 
@@ -207,17 +208,9 @@ def _logits_of_views(segmenter: Segmenter, images: Sequence[UInt8Array], views: 
     return found
 
 
-def scaled_width(height: int, width: int, rows: int) -> int:
-    """Return the width of an image at a height of `rows`, rounded, at least 8; the sides may be an exported graph's."""
-    # Integers alone: graphs have no other sizes, and round theirs towards zero.
-    return torch.sym_max(8, (2 * width * rows + height) // (2 * height))  # type: ignore[no-any-return,no-untyped-call]
-
-
 def _seen_size(segmenter: Segmenter, views: Views, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
     """Return width and height at which the network sees an image (with tiles, a tile) of `size`."""
-    seen = size
-    if segmenter.input_size is not None and views.tiles is None:
-        seen = (scaled_width(size[1], size[0], segmenter.input_size[1]), segmenter.input_size[1])
+    seen = size if views.tiles else seen_size(size, segmenter.input_size, segmenter.resize)
     if scale != 1:
         seen = (max(8, round(seen[0] * scale)), max(8, round(seen[1] * scale)))
     if seen[0] * seen[1] > MAX_PIXELS:

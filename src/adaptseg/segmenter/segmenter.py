@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adaptseg.data.files import UInt8Array, decode_image
+from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.network import SegmentationNetwork
@@ -35,6 +36,7 @@ class Segmenter(nn.Module):
         preprocessing: str = "caffe",
         align_corners: bool = True,
         input_size: tuple[int, int] | None = None,
+        resize: str = KEEP,
     ) -> None:
         """Join a raw network with what it needs.
 
@@ -43,7 +45,8 @@ class Segmenter(nn.Module):
             label_space: names of the classes, in the order of the logits' channels.
             preprocessing: a key of `PREPROCESSING`.
             align_corners: of the bilinear up-sampling of logits.
-            input_size: width and height of the images it was trained for; `predict` scales to its height.
+            input_size: width and height of the box that it was trained for; none: images are seen at their own size.
+            resize: how `predict` scales an image to it, see `adaptseg.data.geometry.seen_size`.
         """
         super().__init__()
         self.network = network
@@ -51,6 +54,7 @@ class Segmenter(nn.Module):
         self.preprocessing = preprocessing
         self.align_corners = align_corners
         self.input_size = input_size
+        self.resize = resize
         settings = PREPROCESSING[preprocessing]
         # Buffers, so that they are on the device already: a copy in each step would make it wait for the host.
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
@@ -91,7 +95,7 @@ class Segmenter(nn.Module):
 
         Args:
             image: a file, a PIL image, or a uint8 (H, W, 3) RGB array. A segmenter with an `input_size` sees it
-                scaled to that height; logits are up-sampled to the image's own size.
+                scaled as in training; logits are up-sampled to the image's own size.
             flip: average with the mirrored image.
             scales: average over these factors of the size that the segmenter sees.
             tiles: width and height of tiles, for large images: the image is seen at its own resolution.

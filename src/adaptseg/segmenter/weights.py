@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from adaptseg.config import DomainConfig, ModelConfig
+from adaptseg.data.geometry import KEEP, SQUEEZE, TO_HEIGHT
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.build import build_network
@@ -41,6 +42,7 @@ def segmenter_card(segmenter: Segmenter, model: ModelConfig) -> dict[str, Any]:
         "preprocessing": segmenter.preprocessing,
         "align_corners": segmenter.align_corners,
         "input_size": segmenter.input_size,
+        "resize": segmenter.resize,
     }
 
 
@@ -137,11 +139,15 @@ def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
             raise TypeError(f"classes is {classes!r}, not a list of names")
         if card["preprocessing"] not in PREPROCESSING or not isinstance(card["align_corners"], bool):
             raise ValueError(f"preprocessing is {card['preprocessing']!r}, align_corners is {card['align_corners']!r}")
+        resize = card.get("resize", TO_HEIGHT)
+        if resize not in (KEEP, SQUEEZE, TO_HEIGHT):
+            raise ValueError(f"resize is {resize!r}")
         return model, {
             "label_space": LabelSpace(str(card["label_space"]), tuple(classes)),
             "preprocessing": card["preprocessing"],
             "align_corners": card["align_corners"],
             "input_size": DomainConfig(size=size).size,
+            "resize": resize,
         }
     except Exception as error:  # JSON may hold anything anywhere.
         raise InputError(f"{where}: broken ({error}); take an older checkpoint") from error
