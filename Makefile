@@ -20,7 +20,7 @@ endif
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 # torch is held at the version the golden figures were measured with. typing is an old back-port that
-# cityscapesscripts asks for; its later versions do not install on Python 3.
+# cityscapesscripts (extra dev) asks for; its later versions do not install on Python 3.
 PINS := torch==2.13.0 typing==3.7.4.3
 
 .DEFAULT_GOAL := help

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
+from adaptseg.segmenter.initial_settings import CAFFE
 
 PARTS = ("step", "evaluation", "input")
 
@@ -43,4 +44,4 @@ class StepSettings:
 
     def model(self) -> ModelConfig:
         """Return the network's configuration."""
-        return ModelConfig(backbone=self.backbone, levels=self.levels, width=self.width)
+        return ModelConfig(backbone=self.backbone, levels=self.levels, width=self.width).filled(*CAFFE)

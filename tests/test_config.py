@@ -50,6 +50,10 @@ from adaptseg.errors import InputError
         (TrainConfig, {"workers": -1}, r"train\.workers is -1"),
         (TrainConfig, {"power": -0.5}, r"train\.power is -0.5"),
         (TrainConfig, {"steps": 9, "schedule_steps": 8}, r"train\.schedule_steps is 8, less than train\.steps 9"),
+        (TrainConfig, {"scale_jitter": (2.0, 0.5)}, r"train\.scale_jitter is \[2\.0, 0\.5\]; give the least"),
+        (TrainConfig, {"scale_jitter": (0.0, 1.0)}, r"train\.scale_jitter"),
+        (TrainConfig, {"scale_jitter": (1.0,)}, r"train\.scale_jitter"),
+        (TrainConfig, {"source_jitter": 1.5}, r"train\.source_jitter is 1\.5; give 0"),
         (TrainConfig, {"precision": "16"}, r"train\.precision is '16'; choose"),
     ],
 )

@@ -53,6 +53,7 @@ def _is_below_root(text: str) -> bool:
 
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+LITES = tuple(f"efficientnet_lite{size}" for size in range(3))
 VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
 LOGGERS = ("wandb", "mlflow")
 CRITERIA = (
@@ -64,7 +65,7 @@ CRITERIA = (
     "class_frequency_distance",
     "layout_distance",
 )
-BACKBONES = (*RESNETS, "vgg16", *(f"mit_b{size}" for size in range(6)), *VITS)
+BACKBONES = (*RESNETS, "vgg16", *LITES, *(f"mit_b{size}" for size in range(6)), *VITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,8 @@ class DomainConfig:
     layout: str | None = None
     """How the data lie on disk: `streets` (embedded), `folder`, or a published data set's own layout."""
     root: str | None = None
-    """Folder of the data. `{data}` in it stands for the key `data` of the experiment."""
+    """Folder of the data. `{data}` in it stands for the key `data` of the experiment. Layout `streets`: the style,
+    game, camera or varied."""
     split: list[str] | None = None
     """Sub-sets to read, in this order, such as [train, val]; none for data without splits."""
     include: list[str] | None = None
@@ -123,25 +125,30 @@ class ModelConfig:
     """The segmentation network. Defaults are the paper's; the released code's quirks are named options."""
 
     backbone: str = "resnet101"
-    """resnet18, …34, …50, …101, vgg16; extra `transformers`: mit_b0 … mit_b5, dinov2_small, …base, …large, dinov3_…."""
+    """resnet18, …34, …50, …101, vgg16, efficientnet_lite0, …1, …2; extra `transformers`: mit_b0 … mit_b5,
+    dinov2_small, …base, …large, dinov3_…."""
     head: str | None = None
-    """Transformers' decode head: light (as SegFormer's) or daformer; none: light. ResNets and VGG have the ASPP."""
+    """Decode head of transformers and EfficientNets: light (as SegFormer's, the default) or daformer; others: ASPP."""
     levels: int = 2
     """2: a second classifier on the previous stage (multi-level adaptation); 1: the last stage only."""
     width: int = 64
     """Channels of the ResNet's first stage; 64 as published, less for small networks; others are scaled likewise."""
     aspp_branches: int = 4
     """Atrous branches that are summed: 4 as in the paper, 2 as in the released code."""
-    bottleneck_stride: str = "first"
-    """Convolution of a bottleneck that strides: `first` (1x1, He et al. and Caffe) or `second` (3x3, torchvision)."""
-    batch_norm: str = "affine_frozen"
-    """`trained`; `affine_frozen` (batch statistics, weight and bias fixed, as released); `frozen` (all fixed)."""
+    bottleneck_stride: str | None = None
+    """Convolution of a bottleneck that strides: `first` (1x1, He et al. and Caffe) or `second` (3x3, torchvision);
+    none: as the weights want it."""
+    batch_norm: str | None = None
+    """The backbone's: `trained`; `affine_frozen` (batch statistics, weight and bias fixed, as released); `frozen` (all
+    fixed); none: affine_frozen for pretrained ResNets, otherwise trained."""
     align_corners: bool = True
     """Bilinear up-sampling of logits with aligned corners, as released."""
     weights: str | None = None
-    """Initial weights: a file, a run folder, or a URL (`URL#sha256=HEX` is checked); none: random weights."""
-    preprocessing: str = "caffe"
-    """`caffe` (BGR minus the ImageNet mean, as the published weights want) or `imagenet` (RGB, mean and std)."""
+    """Initial weights: `imagenet` (docs/networks.md), a file, a run folder, a name on the Hugging Face Hub
+    (transformers), or a URL (`URL#sha256=HEX` is checked); none: random weights."""
+    preprocessing: str | None = None
+    """`caffe` (BGR minus the ImageNet mean, as the published weights want), `imagenet` (RGB, mean and std) or
+    `tensorflow` (RGB, about -1 … 1); none: as the weights want it."""
 
     def __post_init__(self) -> None:
         """Refuse unknown names."""
@@ -150,9 +157,9 @@ class ModelConfig:
             ("head", (None, "light", "daformer")),
             ("levels", (1, 2)),
             ("aspp_branches", (2, 4)),
-            ("bottleneck_stride", ("first", "second")),
-            ("batch_norm", ("trained", "affine_frozen", "frozen")),
-            ("preprocessing", ("caffe", "imagenet")),
+            ("bottleneck_stride", (None, "first", "second")),
+            ("batch_norm", (None, "trained", "affine_frozen", "frozen")),
+            ("preprocessing", (None, "caffe", "imagenet", "tensorflow")),
         ):
             value = getattr(self, key)
             _require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
@@ -162,18 +169,32 @@ class ModelConfig:
             f"model.levels is 2, but {self.backbone} has one classifier; set model.levels to 1",
         )
         _require(
-            self.is_transformer or self.head is None,
+            self.has_decode_head or self.head is None,
             f"model.head is {self.head!r}, but {self.backbone} has the atrous pyramid; leave model.head out",
         )
         _require(
-            not self.is_transformer or self.width % 4 == 0,
+            not self.has_decode_head or self.width % 4 == 0,
             f"model.width is {self.width}; give a multiple of 4 for {self.backbone}",
         )
 
     @property
     def is_transformer(self) -> bool:
         """Whether the backbone is one of the `transformers` library."""
-        return not self.backbone.startswith(("resnet", "vgg"))
+        return self.backbone.startswith(("mit", "dino"))
+
+    @property
+    def has_decode_head(self) -> bool:
+        """Whether four maps go into a decode head; the others have the atrous pyramid."""
+        return self.is_transformer or self.backbone in LITES
+
+    def filled(self, preprocessing: str, bottleneck_stride: str, batch_norm: str) -> ModelConfig:
+        """Return the configuration with these settings where it has none."""
+        return replace(
+            self,
+            preprocessing=self.preprocessing or preprocessing,
+            bottleneck_stride=self.bottleneck_stride or bottleneck_stride,
+            batch_norm=self.batch_norm or batch_norm,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +245,11 @@ class TrainConfig:
     """Mirror images left to right at random."""
     crop: tuple[int, int] | None = None
     """Width and height of a random part of each image that is trained on; none: the whole image."""
+    scale_jitter: tuple[float, float] | None = None
+    """Least and greatest factor by which images of both domains are scaled at random, before a random part of the
+    training size is cut out; what is too small is mirrored at its edges and ignored there. [0.5, 2.0] is usual."""
+    source_jitter: float = 0.0
+    """Strength, 0 (none) to 1, of random brightness, contrast, saturation, hue, blur and grey of source images."""
     rare_class_temperature: float | None = None
     """Source images with rare classes come more often, the more so the lower (DAFormer, 0.01); none: all alike."""
     device: str = "auto"
@@ -277,6 +303,14 @@ class TrainConfig:
         for name in self.loggers:
             _require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
         _require_size("train.crop", self.crop)
+        factors = self.scale_jitter or (1.0, 1.0)
+        _require(
+            len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,
+            f"train.scale_jitter is {list(factors)}; give the least and the greatest factor, 0.1 … 10, as [0.5, 2.0]",
+        )
+        _require(
+            0 <= self.source_jitter <= 1, f"train.source_jitter is {self.source_jitter}; give 0 (none) … 1 (strong)"
+        )
         _require(
             self.rare_class_temperature is None or 0 < self.rare_class_temperature < math.inf,
             f"train.rare_class_temperature is {self.rare_class_temperature}; give a positive number, or leave it out",

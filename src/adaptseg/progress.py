@@ -10,10 +10,16 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 SECONDS_BETWEEN_LINES = 20.0
+
+
+def _bar(*columns: ProgressColumn, shown: bool = True) -> RichProgress:
+    """A live bar and columns beside it; nothing is shown where stderr is no terminal."""
+    console = Console(stderr=True)
+    return RichProgress(*columns, console=console, disable=not (shown and console.is_terminal))
 
 
 class Progress:
@@ -22,16 +28,14 @@ class Progress:
     def __init__(self, steps: int, start: int, shown: bool = True) -> None:
         """Prepare for steps `start` to `steps`."""
         self.steps, self.start = steps, start
-        console = Console(stderr=True)
-        self._bar = RichProgress(
+        self._bar = _bar(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
-            console=console,
-            disable=not (shown and console.is_terminal),
+            shown=shown,
         )
-        self._live = console.is_terminal
+        self._live = self._bar.console.is_terminal
         self._task = self._bar.add_task("train", total=steps, completed=start, text="")
         self._began = self._printed = time.monotonic()
 
@@ -70,31 +74,22 @@ class Counted(Sized, Iterable[T_co], Protocol[T_co]):
 
 
 def track(items: Counted[T_co], text: str) -> Iterator[T_co]:
-    """Yield the items with a live bar beside `text`; nothing is shown where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield from bar.track(items, total=len(items), description=text)
+    """Yield the items with a live bar beside `text`."""
+    with counted(text, len(items)) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 @contextmanager
-def counted(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Give a function that counts further items on a live bar; nothing is shown where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
+def counted(text: str, total: int | None, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """Give a function that counts further items on a live bar.
+
+    Of a transfer `in_bytes`, one line says `text` where stderr is no terminal.
+    """
+    numbers = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    with _bar(TextColumn("{task.description}"), BarColumn(bar_width=24), numbers, TimeRemainingColumn()) as bar:
+        if in_bytes and not bar.console.is_terminal:
+            print(f"adaptseg: {text}" + (f" ({total / 1e6:.0f} MB)" if total else ""), file=sys.stderr, flush=True)
         task = bar.add_task(text, total=total)
-        yield lambda count: bar.advance(task, count)
-
-
-@contextmanager
-def bytes_progress(text: str, done: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Give a function that counts further bytes of a transfer on a live bar; elsewhere one line says `text`."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        size = f" ({total / 1e6:.0f} MB)" if total else ""
-        print(f"adaptseg: {text}{size}", file=sys.stderr, flush=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TimeRemainingColumn())
-    with RichProgress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(text, total=total, completed=done)
         yield lambda count: bar.advance(task, count)

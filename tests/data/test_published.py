@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from adaptseg.config import DomainConfig
+from adaptseg.data.cityscapes import BY_NAME
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import IGNORE_INDEX, label_space
 from adaptseg.data.layouts.published import PUBLISHED
@@ -329,9 +330,7 @@ def test_names_are_readable(tmp_path: Path) -> None:
 
 
 def test_label_ids_of_the_trees_are_those_of_cityscapes() -> None:
-    from cityscapesscripts.helpers.labels import name2label
-
-    assert all(name2label[name].id == value for name, value in CITYSCAPES_IDS.items() if name != "void")
+    assert all(BY_NAME[name].id == value for name, value in CITYSCAPES_IDS.items() if name != "void")
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not there (../shared/data/camvid)")

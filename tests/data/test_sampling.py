@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from adaptseg.data.dataset import Domain
@@ -74,3 +75,28 @@ def test_crops(experiment: dict[str, Any]) -> None:
     assert (parts[3]["image"] == part["image"]).all()
     with pytest.raises(InputError, match=r"train\.crop 65x30 is larger than .* of 64x48; .*source\.size"):
         StepDataset(domain, "source", seed=1, batch=1, flip=False, crop=(65, 30))[0]
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_jitter_is_a_function_of_seed_and_step(role: str, experiment: dict[str, Any]) -> None:
+    domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
+    plain = StepDataset(domain, role, seed=1, batch=4, flip=True)
+    scaled = StepDataset(domain, role, seed=1, batch=4, flip=True, scale_jitter=(0.5, 2.0))
+    colored = StepDataset(domain, role, seed=1, batch=4, flip=True, source_jitter=1.0)
+    assert scaled[3]["image"].shape == plain[3]["image"].shape
+    assert (scaled[3]["image"] == scaled[3]["image"]).all()
+    assert (scaled[3]["image"] != plain[3]["image"]).any()
+    assert (colored[3]["image"] == colored[3]["image"]).all()
+    assert (colored[3]["image"] != plain[3]["image"]).any() == (role == "source"), "the source alone is coloured"
+    first, label = plain[3]["label"], colored[3]["label"]
+    assert first is not None
+    assert label is not None
+    assert (first == label).all()
+
+
+def test_jitter_of_a_share_is_its_part_of_the_batch(experiment: dict[str, Any]) -> None:
+    domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
+    jitter: dict[str, Any] = {"seed": 1, "batch": 4, "flip": True, "scale_jitter": (0.5, 2.0), "source_jitter": 0.5}
+    whole = StepDataset(domain, "source", **jitter)[2]["image"]
+    parts = [StepDataset(domain, "source", **jitter, share=(rank, 2))[2]["image"] for rank in range(2)]
+    assert (torch.cat(parts) == whole).all()

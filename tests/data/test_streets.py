@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 
@@ -26,7 +27,7 @@ def test_class_names_are_those_of_cityscapes() -> None:
         "road", "sidewalk", "building", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
         "sky", "person", "rider", "car", "bus",
     )  # fmt: skip
-    assert STYLES == ("game", "camera")
+    assert STYLES == ("game", "camera", "varied")
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -97,7 +98,7 @@ def test_classes_are_as_frequent_as_in_a_street(counts: np.ndarray[tuple[int, ..
 
 def test_domains_differ_in_colour_and_agree_in_layout() -> None:
     layout, color = [], []
-    for style in STYLES:
+    for style in ("game", "camera"):
         pictures = [render(style, "train", index, SIZE) for index in range(40)]
         label = np.stack([label for _, label in pictures])
         layout.append(np.stack([(label == k).mean((0, 2)) for k in range(len(STREETS_CLASSES))]))
@@ -110,6 +111,21 @@ def test_domains_differ_in_colour_and_agree_in_layout() -> None:
 def test_game_is_flat_and_camera_is_noisy() -> None:
     colors = [len(np.unique(render(style, "train", 0, SIZE)[0].reshape(-1, 3), axis=0)) for style in STYLES]
     assert colors[1] > 4 * colors[0]
+    assert colors[2] > 4 * colors[0]
+
+
+def test_every_image_of_varied_has_its_own_look() -> None:
+    """Colours of a class differ more between images than in the other styles."""
+    spread = {}
+    for style in STYLES:
+        pictures = [render(style, "train", index, SIZE) for index in range(40)]
+        means = [
+            [image[label == k].mean(0) for image, label in pictures if (label == k).sum() > 20]
+            for k in (STREETS_CLASSES.index(name) for name in ("road", "building", "vegetation", "sky"))
+        ]
+        spread[style] = np.array([np.std(one, axis=0).mean() for one in means])
+    assert (spread["varied"] > 1.1 * spread["camera"]).all()
+    assert (spread["varied"] > 1.1 * spread["game"]).all()
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -123,6 +139,20 @@ def test_rendering_is_fast(style: str) -> None:
     assert np.median(spent) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("style", "digest", "colors"),
+    [
+        ("game", "b841e4abcfd35474", [[131.22, 125.76, 134.15], [124.5, 135.73, 121.7], [129.46, 136.79, 128.57]]),
+        ("camera", "3c7f6b60e590b6d9", [[135.54, 134.39, 124.27], [119.1, 122.01, 117.4], [100.77, 106.48, 105.09]]),
+    ],
+)
+def test_pictures_of_published_figures_stay_as_they_are(style: str, digest: str, colors: list[list[float]]) -> None:
+    """Labels to the byte; of images the mean colours, as processors round differently."""
+    pictures = [render(style, "train", index, (128, 64)) for index in range(3)]
+    assert hashlib.sha256(b"".join(label.tobytes() for _, label in pictures)).hexdigest()[:16] == digest
+    np.testing.assert_allclose([image.mean((0, 1)) for image, _ in pictures], colors, atol=0.1)
+
+
 def test_unknown_style_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown style 'photo'; choose game or camera"):
+    with pytest.raises(ValueError, match="unknown style 'photo'; choose one of game, camera, varied"):
         render("photo", "train", 0, SIZE)

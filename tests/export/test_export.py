@@ -37,7 +37,7 @@ from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.weights import save_segmenter
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ModelConfig(backbone="resnet18", width=4, levels=2)
+TINY = ModelConfig(backbone="resnet18", width=4, levels=2, preprocessing="caffe")
 """Two levels, BGR: what is easily exported wrongly."""
 SPACE = LabelSpace("own3", ("road", "Größe", "sky"))
 
@@ -55,9 +55,9 @@ def network(config: ModelConfig, seed: int = 0) -> SegmentationNetwork:
 
 
 def checkpoint(folder: Path, config: ModelConfig = TINY, size: tuple[int, int] | None = (96, 48)) -> Path:
-    segmenter = Segmenter(network(config), SPACE, config.preprocessing, input_size=size)
+    segmenter = Segmenter(network(config), SPACE, config.preprocessing or "imagenet", input_size=size)
     folder.mkdir()
-    save_segmenter(folder, segmenter.eval(), config)
+    save_segmenter(folder, segmenter.eval())
     return folder
 
 
@@ -171,7 +171,7 @@ def test_the_example_of_the_docs_needs_neither_torch_nor_adaptseg(exported: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["vgg16", "mit_b0", "dinov2_small", "dinov3_small"])
+@pytest.mark.parametrize("backbone", ["vgg16", "efficientnet_lite0", "mit_b0", "dinov2_small", "dinov3_small"])
 def test_other_backbones(tmp_path: Path, backbone: str) -> None:
     config = ModelConfig(backbone=backbone, levels=1, width=8)
     Image.fromarray(images(1, (150, 100))[0]).save(tmp_path / "a.png")

@@ -32,13 +32,15 @@ from adaptseg.methods.optimizers import poly_factor, set_learning_rates
 from adaptseg.models.build import build_network
 from adaptseg.models.discriminator import Discriminator, DiscriminatorConfig
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.segmenter.initial_settings import CAFFE
 from adaptseg.segmenter.segmenter import Segmenter
 
 pytestmark = pytest.mark.golden
 
 FOLDER = Path(os.environ.get("ADAPTSEG_GOLDEN", Path(__file__).parent))
 FORWARD, TRAJECTORY = 1e-4, 1e-3
-RELEASED = ModelConfig(backbone="resnet101", levels=2, aspp_branches=2)
+ADVENT = ModelConfig(backbone="resnet101", levels=2).filled(*CAFFE)
+RELEASED = replace(ADVENT, aspp_branches=2)
 NO_UPSAMPLING = DiscriminatorConfig(upsample=False)
 
 
@@ -90,8 +92,8 @@ def image(seed: int, height: int = 129, width: int = 161) -> Tensor:
 NETWORKS = {
     "eval_multi": (adaptsegnet, RELEASED),
     "eval_single": (adaptsegnet, replace(RELEASED, levels=1)),
-    "eval_vgg": (adaptsegnet, ModelConfig(backbone="vgg16", levels=1, aspp_branches=2)),
-    "eval_multi_four_branches": (advent, ModelConfig(backbone="resnet101", levels=2)),
+    "eval_vgg": (adaptsegnet, replace(RELEASED, backbone="vgg16", levels=1)),
+    "eval_multi_four_branches": (advent, ADVENT),
 }
 
 
@@ -153,8 +155,8 @@ TRAININGS: dict[str, tuple[dict[str, Any], ModelConfig, MethodConfig, OptimizerC
         ),
         OptimizerConfig(),
     ),
-    "train_minent": (advent, ModelConfig(), MinEntConfig(), OptimizerConfig()),
-    "train_advent": (advent, ModelConfig(), AdventConfig(discriminator=NO_UPSAMPLING), OptimizerConfig()),
+    "train_minent": (advent, ADVENT, MinEntConfig(), OptimizerConfig()),
+    "train_advent": (advent, ADVENT, AdventConfig(discriminator=NO_UPSAMPLING), OptimizerConfig()),
 }
 
 

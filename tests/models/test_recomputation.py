@@ -19,6 +19,7 @@ NETWORKS = [
     ModelConfig(backbone="resnet18", width=8, batch_norm="trained"),
     ModelConfig(backbone="resnet50", width=4, batch_norm="frozen"),
     ModelConfig(backbone="vgg16", width=8, levels=1),
+    ModelConfig(backbone="efficientnet_lite0", width=16, levels=1),
     ModelConfig(backbone="mit_b0", width=16, levels=1),
     ModelConfig(backbone="dinov2_small", width=16, levels=1),
 ]

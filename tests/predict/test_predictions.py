@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
 from adaptseg.cli import main
 from adaptseg.config import ModelConfig
+from adaptseg.data.cityscapes import BY_NAME
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import LabelSpace, label_space
 from adaptseg.errors import InputError
@@ -75,7 +75,7 @@ def test_cityscapes_label_ids(tmp_path: Path) -> None:
         assert picture.mode == "L"
         ids = np.array(picture)
     train_ids = model.predict(tmp_path / "in" / names[0])
-    expected = np.array([name2label[name].id for name in model.label_space.classes])[train_ids]
+    expected = np.array([BY_NAME[name].id for name in model.label_space.classes])[train_ids]
     np.testing.assert_array_equal(ids, expected)
 
 
@@ -95,7 +95,7 @@ def test_cityscapes_images_are_seen_as_published_by_a_model_without_a_size(
 def test_cityscapes_ids_of_each_protocol(name: str) -> None:
     space = label_space(name)
     table = cityscapes_ids(space)
-    assert [table[i] for i in range(len(space))] == [name2label[c].id for c in space.classes]
+    assert [table[i] for i in range(len(space))] == [BY_NAME[c].id for c in space.classes]
 
 
 @pytest.mark.parametrize("name", ["hot dog", "license plate", "bridge"])
@@ -169,7 +169,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    save_segmenter(model, segmenter(), TINY)
+    save_segmenter(model, segmenter())
     folder = write_images(tmp_path / "in", ["ulm_000001_000019_leftImg8bit.png"])
     main(["predict", str(model), str(folder), "--out", str(tmp_path / "a"), "--device", "cpu"])
     assert (tmp_path / "a/overlays/ulm_000001_000019_leftImg8bit.jpg").is_file()
@@ -186,7 +186,7 @@ def test_views_maps_and_batches_on_the_command_line(
 ) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    save_segmenter(model, segmenter(), TINY)
+    save_segmenter(model, segmenter())
     folder = write_images(tmp_path / "in", [f"bonn_00000{n}_000019.png" for n in range(5)])
     Image.fromarray(make_image((64, 96), 9)).save(folder / "bonn_000002_000019.png")  # Of another size than the others.
     batches: list[int] = []

@@ -198,7 +198,7 @@ def _sizes(tally: Tally, train: TrainConfig) -> None:
     """Find what training would refuse of the sizes that the images have when they come out of the domain."""
     role, fixed, crop = tally.part.role, tally.config.size, train.crop
     for width, height in [fixed] if fixed else list(tally.sizes):
-        if crop and (crop[0] > width or crop[1] > height):
+        if crop and not train.scale_jitter and (crop[0] > width or crop[1] > height):
             place = tally.root if fixed else tally.example[width, height]
             text = f"{place}: {width}x{height} is smaller than train.crop {crop[0]}x{crop[1]}; lower it"
             tally.find(True, "size", f"{text}, or raise {role}.size")

@@ -8,8 +8,8 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 
+from adaptseg.data import cityscapes
 from adaptseg.data.streets.worlds import STREETS_CLASSES
 from adaptseg.errors import InputError
 
@@ -18,14 +18,14 @@ IGNORE_INDEX = 255
 VOID = "void"
 """Class name that a label map gives to values that are ignored."""
 
-CITYSCAPES_19 = tuple(label.name for label in cityscapes_labels if 0 <= label.trainId < IGNORE_INDEX)
+CITYSCAPES_19 = tuple(row.name for row in cityscapes.TABLE if row.train_id is not None)
 # Countable objects, with lights and signs (Hoyer et al., CVPR 2022, section 3.3).
 THINGS = (
     "traffic light",
     "traffic sign",
-    *(label.name for label in cityscapes_labels if label.hasInstances and 0 <= label.trainId < IGNORE_INDEX),
+    *(row.name for row in cityscapes.TABLE if row.countable and row.train_id is not None),
 )
-CITYSCAPES_COLORS = {label.name: label.color for label in cityscapes_labels}
+CITYSCAPES_COLORS = {row.name: row.color for row in cityscapes.TABLE}
 # The classes that SYNTHIA has, and the 13 of them that the paper averages (Tsai et al. 2018, table 3).
 CITYSCAPES_16 = tuple(name for name in CITYSCAPES_19 if name not in ("terrain", "truck", "train"))
 CITYSCAPES_13 = tuple(name for name in CITYSCAPES_16 if name not in ("wall", "fence", "pole"))

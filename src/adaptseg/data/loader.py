@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from adaptseg.data.augmentation import color_jitter, scaled_crop
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
 from adaptseg.data.workers import leave_interrupts_to_parent
@@ -42,6 +43,8 @@ class StepDataset(Dataset[Batch]):
         batch: int,
         flip: bool,
         crop: tuple[int, int] | None = None,
+        scale_jitter: tuple[float, float] | None = None,
+        source_jitter: float = 0.0,
         sampling: RareClassSampling | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -54,11 +57,15 @@ class StepDataset(Dataset[Batch]):
             batch: samples in a step.
             flip: mirror at random.
             crop: width and height of a random part; none: the domain's box, and whole images where there is none.
+            scale_jitter: least and greatest factor of a random scaling before the crop; none: no scaling.
+            source_jitter: strength of random colours, blur and grey, of the source alone; 0: none.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
         self.domain, self.role, self.seed = domain, role, seed
         self.batch, self.flip, self.crop, self.sampling = batch, flip, crop, sampling
+        self.scale_jitter = scale_jitter
+        self.color_jitter = source_jitter if role == "source" else 0.0
         each = batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
 
@@ -70,8 +77,12 @@ class StepDataset(Dataset[Batch]):
             indices = self.sampling.indices(self.seed, step, self.batch)
         samples = [self.domain[index] for index in indices[self.part]]
         crop = self.crop or self.domain.box
-        if crop is not None:
+        if self.scale_jitter is not None:
+            samples = self._scaled(samples, self.scale_jitter, crop, step)
+        elif crop is not None:
             samples = self._cropped(samples, crop, step)
+        if self.color_jitter:
+            samples = self._jittered(samples, step)
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
         if len(sizes) > 1:
             raise InputError(
@@ -91,6 +102,25 @@ class StepDataset(Dataset[Batch]):
             label=torch.from_numpy(np.stack(labels)) if labels else None,
             names=[sample.name for sample in samples],
         )
+
+    def _scaled(
+        self, samples: list[Sample], factors: tuple[float, float], crop: tuple[int, int] | None, step: int
+    ) -> list[Sample]:
+        rng = random_generator(self.seed, self.role, "scale", step)
+        drawn = rng.uniform(*factors, self.batch)[self.part].tolist()
+        places = rng.random((self.batch, 2))[self.part].tolist()
+        scaled = []
+        for sample, factor, (down, right) in zip(samples, drawn, places, strict=True):
+            height, width = sample.image.shape[:2]
+            scaled.append(scaled_crop(sample, crop or (width, height), factor, (down, right)))
+        return scaled
+
+    def _jittered(self, samples: list[Sample], step: int) -> list[Sample]:
+        jittered = []
+        for place, sample in enumerate(samples, self.part.start):
+            rng = random_generator(self.seed, self.role, "jitter", step, place)
+            jittered.append(Sample(sample.name, color_jitter(sample.image, self.color_jitter, rng), sample.label))
+        return jittered
 
     def _cropped(self, samples: list[Sample], crop: tuple[int, int], step: int) -> list[Sample]:
         places = random_generator(self.seed, self.role, "crop", step).random((self.batch, 2))[self.part]

@@ -16,6 +16,7 @@ from adaptseg.errors import InputError
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.optimizers import segmenter_optimizer
 from adaptseg.models.build import build_network
+from adaptseg.segmenter.initial_settings import with_initial_settings
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -57,16 +58,23 @@ class Method(nn.Module):
 
 
 def build_segmenter(config: ExperimentConfig) -> Segmenter:
-    """Return the segmenter of an experiment, with random weights that depend on the seed alone."""
+    """Return the segmenter of an experiment, with random weights that depend on the seed alone.
+
+    What the configuration of the network leaves open is as its initial weights want it.
+
+    Raises:
+        InputError: those weights cannot be had, or want something else than the configuration says.
+    """
     classes = label_space(config.label_space)
-    network = build_network(config.model, len(classes), seed=config.seed)
+    model = with_initial_settings(config.model)
+    network = build_network(model, len(classes), seed=config.seed)
     if config.train.gradient_checkpointing:
         network.recompute_activations()
     seen = config.domain("evaluation")
     return Segmenter(
         network,
         classes,
-        preprocessing=config.model.preprocessing,
+        preprocessing=network.config.preprocessing or "",
         align_corners=config.model.align_corners,
         input_size=seen.size,
         resize=seen.resize or KEEP,

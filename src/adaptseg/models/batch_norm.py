@@ -1,4 +1,4 @@
-"""Whose running statistics batch norm keeps when two domains pass through one network."""
+"""Batch norm: what of it is trained, and whose running statistics it keeps when two domains pass through."""
 
 from __future__ import annotations
 
@@ -23,3 +23,18 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
     finally:
         for layer, (momentum, count) in zip(layers, kept, strict=True):
             layer.momentum, layer.num_batches_tracked = momentum, count
+
+
+def fix_affine(network: nn.Module, mode: str) -> None:
+    """Exclude the weight and bias of each batch norm from training, unless `mode` (model.batch_norm) is `trained`."""
+    for module in network.modules():
+        if mode != "trained" and isinstance(module, nn.BatchNorm2d):
+            module.weight.requires_grad_(False)
+            module.bias.requires_grad_(False)
+
+
+def fix_statistics(network: nn.Module, mode: str) -> None:
+    """Have each batch norm use its running statistics in training mode too, if `mode` is `frozen`."""
+    for module in network.modules():
+        if mode == "frozen" and isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from adaptseg.config import ModelConfig
+from adaptseg.config import LITES, ModelConfig
 from adaptseg.models.deeplab import DeepLabResNet, DeepLabVGG
+from adaptseg.models.efficientnet import EfficientNetLiteNetwork
 from adaptseg.models.network import SegmentationNetwork
+
+RANDOM = ("imagenet", "second", "trained")
+"""Preprocessing, stride of bottlenecks and batch norm of networks that begin from random weights."""
 
 
 def build_network(config: ModelConfig, classes: int, seed: int | None = None) -> SegmentationNetwork:
-    """Return the raw network with initial weights that depend on `seed` alone (none: on torch's global state)."""
+    """Return the raw network with initial weights that depend on `seed` alone (none: on torch's global state).
+
+    Its `config` says what `config` leaves open.
+    """
+    config = config.filled(*RANDOM)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
@@ -18,6 +26,8 @@ def build_network(config: ModelConfig, classes: int, seed: int | None = None) ->
             from adaptseg.models.transformer import TransformerNetwork  # An extra, slow to import.
 
             network: SegmentationNetwork = TransformerNetwork(config, classes)
+        elif config.backbone in LITES:
+            network = EfficientNetLiteNetwork(config, classes)
         else:
             network = DeepLabVGG(config, classes) if config.backbone == "vgg16" else DeepLabResNet(config, classes)
     network.config = config

@@ -11,6 +11,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from adaptseg.config import ModelConfig
+from adaptseg.models.batch_norm import fix_affine, fix_statistics
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.models.recomputation import forward_blocks
 from adaptseg.models.resnet import ResNetStages
@@ -51,16 +52,13 @@ class DeepLabResNet(ResNetStages, SegmentationNetwork):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0, 0.01)
         self.levels = config.levels
+        assert config.batch_norm
         self.batch_norm = config.batch_norm
         channels = self.stage_channels[-self.levels :]
         self.layer5 = AtrousSpatialPyramid(channels[0], classes, config.aspp_branches)
         if self.levels == 2:
             self.layer6 = AtrousSpatialPyramid(channels[1], classes, config.aspp_branches)
-        if self.batch_norm != "trained":
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.weight.requires_grad_(False)
-                    module.bias.requires_grad_(False)
+        fix_affine(self, self.batch_norm)
 
     def classifiers(self) -> list[nn.Module]:
         """Return the classifier of each level, auxiliary first."""
@@ -73,10 +71,7 @@ class DeepLabResNet(ResNetStages, SegmentationNetwork):
     def train(self, mode: bool = True) -> DeepLabResNet:
         """Switch to training mode; `frozen` batch norm keeps using its running statistics."""
         super().train(mode)
-        if self.batch_norm == "frozen":
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        fix_statistics(self, self.batch_norm)
         return self
 
 

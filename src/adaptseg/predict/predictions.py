@@ -14,9 +14,9 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
-from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
 
+from adaptseg.data import cityscapes
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, decode_image, resize_image
 from adaptseg.data.label_spaces import LabelSpace
@@ -157,12 +157,13 @@ def cityscapes_ids(label_space: LabelSpace) -> npt.NDArray[np.uint8]:
     """
     table = np.zeros(256, np.uint8)
     for train_id, name in enumerate(label_space.classes):
-        if name not in name2label or name2label[name].ignoreInEval:
+        row = cityscapes.BY_NAME.get(name)
+        if row is None or row.train_id is None:
             raise InputError(
                 f"--format cityscapes: label space {label_space.name} has class {name!r}, which Cityscapes does not"
                 " evaluate; take a model of Cityscapes classes, or leave --format out"
             )
-        table[train_id] = name2label[name].id
+        table[train_id] = row.id
     return table
 
 

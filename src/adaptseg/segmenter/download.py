@@ -1,4 +1,4 @@
-"""Weights by URL: kept in a cache, resumed where a download broke off, checked by SHA-256.
+"""Weights by URL: fetched once into a cache, checked by SHA-256.
 
 The cache is `$ADAPTSEG_CACHE`, or `adaptseg` in `$XDG_CACHE_HOME` or `~/.cache`. A file appears there under its
 name only when it is complete and right.
@@ -13,21 +13,20 @@ import re
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from filelock import FileLock
 
 from adaptseg.errors import InputError
-from adaptseg.progress import bytes_progress
+from adaptseg.progress import counted
 from adaptseg.segmenter.state_dicts import kind_of_foreign_file
 
-ATTEMPTS = 4
-"""Requests before a connection that breaks off again and again is given up."""
 TIMEOUT_SECONDS = 30.0
+"""Without a byte, after which a server is given up."""
 CHUNK_BYTES = 1 << 20
 FRAGMENT = re.compile(r"sha256=([0-9a-fA-F]{8,64})")
 # torchvision and the released weights end their names with the hash's first digits. Eight digits without a
@@ -35,31 +34,15 @@ FRAGMENT = re.compile(r"sha256=([0-9a-fA-F]{8,64})")
 HASH_IN_NAME = re.compile(r"-((?=\d*[a-f])[0-9a-f]{8,64})\.\w+$")
 
 
-@dataclass(frozen=True)
-class Remote:
+class Remote(NamedTuple):
     """A file to download."""
 
     url: str
     """Without fragment."""
-    sha256: str | None
-    """The hash, or its first digits; none: unknown."""
+    sha256: str
+    """The hash, or its first digits; empty: unknown."""
     path: Path
     """Where it is kept."""
-
-    @property
-    def partial(self) -> Path:
-        """What has come so far."""
-        return self.path.with_name(f".{self.path.name}.partial")
-
-    @property
-    def validator(self) -> Path:
-        """Holds the server's ETag or date of the partial file: a changed file must not be resumed."""
-        return self.path.with_name(f".{self.path.name}.etag")
-
-    def forget(self) -> None:
-        """Delete what has come so far."""
-        self.partial.unlink(missing_ok=True)
-        self.validator.unlink(missing_ok=True)
 
 
 def is_url(source: str | Path) -> bool:
@@ -88,7 +71,7 @@ def local_file(source: str | Path) -> Path:
     remote = parse_url(str(source))
     try:
         remote.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(remote.path.with_name(f".{remote.path.name}.lock")):
+        with FileLock(remote.path.with_name(f".{remote.path.name}.lock")):  # One of several processes downloads.
             if not remote.path.is_file() or not _cached_is_right(remote):
                 _download(remote)
     except OSError as error:
@@ -113,135 +96,76 @@ def parse_url(source: str) -> Remote:
         raise InputError(
             f"{source}: no URL ({error}); check it, or download the file by hand and give its path"
         ) from error
-    in_name = HASH_IN_NAME.search(name)
-    sha256 = in_name[1] if in_name else None
-    if fragment:
-        match = FRAGMENT.fullmatch(fragment)
-        if match is None:
-            raise InputError(f"{source}: #{fragment} is no hash; write #sha256= and 8 to 64 hexadecimal digits")
-        sha256 = match[1].lower()
-    return Remote(url, sha256, cache_folder() / place / name)
+    given, in_name = FRAGMENT.fullmatch(fragment), HASH_IN_NAME.search(name)
+    if fragment and not given:
+        raise InputError(f"{source}: #{fragment} is no hash; write #sha256= and 8 to 64 hexadecimal digits")
+    found = given or in_name
+    return Remote(url, found[1].lower() if found else "", cache_folder() / place / name)
 
 
 def _cached_is_right(remote: Remote) -> bool:
-    if remote.sha256 is None or _digest(remote.path).startswith(remote.sha256):
+    if not remote.sha256:
         return True
-    _say(f"{remote.path}: its SHA-256 is not {remote.sha256}; deleted, downloading again")
-    remote.path.unlink()
+    with remote.path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    if digest.hexdigest().startswith(remote.sha256):
+        return True
+    print(f"adaptseg: {remote.path}: its SHA-256 is not {remote.sha256}; downloading again", file=sys.stderr)
     return False
 
 
 def _download(remote: Remote) -> None:
-    """Fetch into the partial file, check, and rename."""
-    problem = ""
-    for _ in range(ATTEMPTS):
-        try:
-            if _fetch(remote):
-                problem = ""
-                break
-        except urllib.error.HTTPError as error:
-            raise InputError(
-                f"{remote.url}: the server answers {error.code} {error.reason}; check the URL, or download the"
-                " file by hand and give its path"
-            ) from error
-        except (http.client.HTTPException, urllib.error.URLError, ConnectionError, TimeoutError, UnicodeError) as error:
-            problem = str(getattr(error, "reason", error)) or type(error).__name__
-            if not _size(remote.partial):
-                break  # There is no network, or no such server.
-    else:
-        problem = problem or "the connection broke off"
-    _check(remote, problem)
-    remote.partial.replace(remote.path)
-    remote.forget()
-
-
-def _fetch(remote: Remote) -> bool:
-    """Send one request and append what comes; return whether the file is complete."""
-    offset = _size(remote.partial)
-    # Only the same file may be resumed: the server compares its ETag, or the hash is checked at the end.
-    validator = remote.validator.read_text() if remote.validator.is_file() else ""
-    headers = {"User-Agent": f"adaptseg/{version('adaptseg')}", "Accept-Encoding": "identity"}
-    if offset and (validator or remote.sha256):
-        headers["Range"] = f"bytes={offset}-"
-        if validator:
-            headers["If-Range"] = validator
-    request = urllib.request.Request(remote.url, headers=headers)
+    """Write beside the file's place, check, and rename."""
+    partial = remote.path.with_name(f".{remote.path.name}.partial")
+    digest = hashlib.sha256()
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        remote.forget()  # The range is beyond the file's end: the partial file is of another one.
-        return False
-    with response:
-        resumed = response.status == 206 and _range_start(response.headers) == offset
-        offset = offset if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = offset + int(length) if length and length.isdigit() else None
-        remote.validator.write_text(_validator(response.headers))
-        with remote.partial.open("ab" if resumed else "wb") as file:
-            _copy(response, file, remote, offset, total)
-    return total is None or _size(remote.partial) == total
+        with partial.open("wb") as file:
+            for chunk in _received(remote):
+                file.write(chunk)
+                digest.update(chunk)
+        if not digest.hexdigest().startswith(remote.sha256):
+            raise InputError(
+                f"{remote.url}: SHA-256 is {digest.hexdigest()}, expected {remote.sha256}; deleted;"
+                " run again, or give the right one as URL#sha256=HEX"
+            )
+        partial.replace(remote.path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def _validator(headers: http.client.HTTPMessage) -> str:
-    etag = headers.get("ETag") or ""
-    # A weak ETag names files that are alike, not the same bytes.
-    return headers.get("Last-Modified") or "" if not etag or etag.startswith("W/") else etag
+def _received(remote: Remote) -> Iterator[bytes]:
+    """Yield a file's content; a web page is refused at its first bytes.
 
-
-def _range_start(headers: http.client.HTTPMessage) -> int | None:
-    match = re.match(r"bytes (\d+)-", headers.get("Content-Range") or "")
-    return int(match[1]) if match else None
-
-
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, remote: Remote, offset: int, total: int | None) -> None:
-    """Append the response's body; a web page is refused at its first bytes."""
-    with bytes_progress(f"downloading {remote.path.name}", offset, total) as advance:
-        first = offset == 0
-        while chunk := response.read(CHUNK_BYTES):
-            foreign = kind_of_foreign_file(chunk) if first else None
-            if foreign:
-                file.close()
-                remote.forget()
+    torch.hub's download has no time limit, and takes a file without a hash for complete where the connection broke off.
+    """
+    request = urllib.request.Request(remote.url, headers={"User-Agent": f"adaptseg/{version('adaptseg')}"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            chunk = response.read(CHUNK_BYTES)
+            if foreign := kind_of_foreign_file(chunk):
                 raise InputError(
                     f"{remote.url}: {foreign}, not weights; use the URL of the file itself, or download it by hand"
                 )
-            first = False
-            file.write(chunk)
-            advance(len(chunk))
-
-
-def _check(remote: Remote, problem: str) -> None:
-    size = _size(remote.partial)
-    if not size:
-        remote.forget()
+            total = len(chunk) + response.length if response.length is not None else None
+            with counted(f"downloading {remote.path.name}", total, in_bytes=True) as advance:
+                while chunk:
+                    yield chunk
+                    advance(len(chunk))
+                    chunk = response.read(CHUNK_BYTES)
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
+    except urllib.error.HTTPError as error:
         raise InputError(
-            f"{remote.url}: cannot be reached ({problem or 'nothing came'}); check the network, or download the file"
-            " by hand and give its path"
-        )
-    if problem:
-        raise InputError(f"{remote.url}: broke off after {size} bytes ({problem}); run again to resume")
-    found = _digest(remote.partial) if remote.sha256 else ""
-    if remote.sha256 and not found.startswith(remote.sha256):
-        remote.forget()
+            f"{remote.url}: the server answers {error.code} {error.reason}; check the URL, or download the file by"
+            " hand and give its path"
+        ) from error
+    except http.client.IncompleteRead as error:
+        raise InputError(f"{remote.url}: broke off, {error.expected or 'some'} bytes are missing; run again") from error
+    except (http.client.HTTPException, OSError, UnicodeError) as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
         raise InputError(
-            f"{remote.url}: SHA-256 is {found}, expected {remote.sha256}; deleted;"
-            " run again, or give the right one as URL#sha256=HEX"
-        )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _say(line: str) -> None:
-    print(f"adaptseg: {line}", file=sys.stderr, flush=True)
+            f"{remote.url}: cannot be reached ({reason}); check the network, or download the file by hand and give its"
+            " path"
+        ) from error

@@ -18,16 +18,25 @@ from torch import Tensor
 
 from adaptseg.config import ModelConfig
 from adaptseg.models.deeplab import AtrousSpatialPyramid
+from adaptseg.models.efficientnet import EfficientNetLiteNetwork
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.pretrained import named_weights
 from adaptseg.segmenter.segmenter import Segmenter
-from adaptseg.segmenter.state_dicts import StateDict, list_names, load_state, read_state_dict, without_prefixes
+from adaptseg.segmenter.state_dicts import (
+    CLASSIFIER,
+    IMAGE_CLASSIFIER,
+    TRANSFORMERS,
+    StateDict,
+    list_names,
+    load_state,
+    read_state_dict,
+    without_prefixes,
+)
 from adaptseg.segmenter.weights import find_checkpoint
 
-CLASSIFIER = re.compile(r"(layer[56]|classifier)\.conv2d_list\.")
-IMAGE_CLASSIFIER = re.compile(r"(fc|classifier|head\.fc)\.")
-TRANSFORMERS = re.compile(r"(?:resnet\.)?(embedder|encoder)\.(.*)")
+LITE_CLASSIFIER = re.compile(r"_(conv_head|bn1|fc)\.")
 # torchvision counts the pooling layers after stages 4 and 5, which the segmenter has not.
 TORCHVISION_VGG = {"features.24.": "features.23.", "features.26.": "features.25.", "features.28.": "features.27."}
 VGG_FC = {"classifier.0.": "features.29.", "classifier.3.": "features.31."}
@@ -39,30 +48,27 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
     Raises:
         InputError: the weights cannot be had or read, or are of another backbone; the message lists the keys.
     """
-    if model.weights is None:
+    weights = named_weights(model)
+    if weights is None:
         return segmenter
-    if model.is_transformer and not is_url(model.weights) and find_checkpoint(Path(model.weights)) is None:
-        _initialise_transformer(segmenter, model, model.weights)
-        return segmenter
-    for note in initialise_from(segmenter.network, _read(model.weights), model):
-        print(f"adaptseg: model.weights {model.weights}: {note}", file=sys.stderr, flush=True)
-    return segmenter
-
-
-def _initialise_transformer(segmenter: Segmenter, model: ModelConfig, weights: str) -> None:
-    from adaptseg.models.transformer import TransformerNetwork, pretrained_backbone
-
-    assert isinstance(segmenter.network, TransformerNetwork)
-    load_state(segmenter.network.backbone, pretrained_backbone(weights), f"model.weights {weights}")
-    if model.preprocessing != "imagenet":
-        note = f"weights of transformers want model.preprocessing imagenet, but it is {model.preprocessing}"
-        print(f"adaptseg: model.weights {weights}: {note}", file=sys.stderr, flush=True)
-
-
-def _read(weights: str) -> StateDict:
+    network, where = segmenter.network, f"model.weights {weights}"
     if not is_url(weights) and find_checkpoint(Path(weights)) is not None:
-        return load_model(weights).network.state_dict()
-    return read_state_dict(local_file(weights))
+        notes = initialise_from(network, load_model(weights).network.state_dict(), model)
+    elif isinstance(network, EfficientNetLiteNetwork):
+        state = without_prefixes(read_state_dict(local_file(weights)))
+        notes = []
+        load_state(network.backbone, {k: v for k, v in state.items() if not LITE_CLASSIFIER.match(k)}, where)
+    elif model.is_transformer and not is_url(weights):
+        from adaptseg.models.transformer import TransformerNetwork, pretrained_backbone
+
+        assert isinstance(network, TransformerNetwork)
+        notes = []
+        load_state(network.backbone, pretrained_backbone(weights), where)
+    else:
+        notes = initialise_from(network, read_state_dict(local_file(weights)), model)
+    for note in notes:
+        print(f"adaptseg: {where}: {note}", file=sys.stderr, flush=True)
+    return segmenter
 
 
 def initialise_from(network: SegmentationNetwork, state: Mapping[str, Tensor], model: ModelConfig) -> list[str]:
@@ -78,7 +84,7 @@ def initialise_from(network: SegmentationNetwork, state: Mapping[str, Tensor], m
     else:
         if any(TRANSFORMERS.match(name) for name in state):
             state = _transformers_names(state)
-        state = _without_image_classifier(state, model, notes)
+        state = {k: v for k, v in state.items() if CLASSIFIER.match(k) or not IMAGE_CLASSIFIER.match(k)}
     classifiers, kept = _classifiers(network, state, notes)
     backbone = {name: value for name, value in state.items() if not CLASSIFIER.match(name)}
     if model.backbone == "vgg16":
@@ -88,19 +94,6 @@ def initialise_from(network: SegmentationNetwork, state: Mapping[str, Tensor], m
         kept += new
     load_state(network, backbone | classifiers, f"model.weights {model.weights}", kept)
     return notes
-
-
-def _without_image_classifier(state: StateDict, model: ModelConfig, notes: list[str]) -> StateDict:
-    """Leave out a ResNet's classifier of images; say what its presence tells about the other settings."""
-    if not any(IMAGE_CLASSIFIER.match(name) and not CLASSIFIER.match(name) for name in state):
-        return state
-    if model.preprocessing == "caffe":
-        notes.append("weights of torchvision, timm or transformers want model.preprocessing imagenet, but it is caffe")
-    if model.bottleneck_stride == "first" and "layer1.0.conv3.weight" in state:
-        notes.append(
-            "weights of torchvision, timm or transformers want model.bottleneck_stride second, but it is first"
-        )
-    return {name: value for name, value in state.items() if CLASSIFIER.match(name) or not IMAGE_CLASSIFIER.match(name)}
 
 
 def _transformers_names(state: Mapping[str, Tensor]) -> StateDict:

@@ -16,6 +16,7 @@ from adaptseg.config import ModelConfig
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace, label_space
 from adaptseg.errors import InputError
 from adaptseg.models.build import build_network
+from adaptseg.segmenter.initial_settings import CAFFE
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.state_dicts import list_names, load_state, shape_of, without_prefixes
 
@@ -45,14 +46,14 @@ def released_segmenter(state: Mapping[str, Tensor], where: str) -> Segmenter:
 def _recognise(state: Mapping[str, Tensor], where: str) -> tuple[ModelConfig, str]:
     """Return the architecture and the name of the main classifier's first bias."""
     if "classifier.conv2d_list.0.bias" in state and "features.0.weight" in state:
-        return ModelConfig(backbone="vgg16", levels=1, aspp_branches=2), "classifier.conv2d_list.0.bias"
+        return ModelConfig(backbone="vgg16", levels=1, aspp_branches=2).filled(*CAFFE), "classifier.conv2d_list.0.bias"
     heads = [head for head in ("layer5.conv2d_list.0.bias", "layer6.conv2d_list.0.bias") if head in state]
     if not heads or heads[0].startswith("layer6"):
         raise InputError(
             f"{where}: not a released AdaptSegNet network (keys: {list_names(state)});"
             " give one, or a run folder; initial weights for training go into model.weights"
         )
-    return ModelConfig(levels=len(heads), aspp_branches=2), heads[-1]
+    return ModelConfig(levels=len(heads), aspp_branches=2).filled(*CAFFE), heads[-1]
 
 
 def released_classes(count: int) -> LabelSpace:

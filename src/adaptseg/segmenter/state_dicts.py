@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,12 @@ NESTED_KEYS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Where training scripts put the weights beside the optimiser's state."""
 PREFIXES = ("module.", "Scale.")
 """Of DataParallel, and of the released DeepLab initialisation."""
+
+CLASSIFIER = re.compile(r"(layer[56]|classifier)\.conv2d_list\.")
+"""Our segmenters' and the released ones'."""
+IMAGE_CLASSIFIER = re.compile(r"(fc|classifier|head\.fc)\.")
+TRANSFORMERS = re.compile(r"(?:resnet\.)?(embedder|encoder)\.(.*)")
+"""Names of the library's ResNets."""
 
 StateDict = dict[str, Tensor]
 

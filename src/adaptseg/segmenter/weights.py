@@ -33,10 +33,10 @@ EXPORTED = "adaptseg"
 """Key of exported cards that holds the version; in the metadata of a single exported file, key of the card."""
 
 
-def segmenter_card(segmenter: Segmenter, model: ModelConfig) -> dict[str, Any]:
+def segmenter_card(segmenter: Segmenter) -> dict[str, Any]:
     """Return everything beside the weights that building and using a segmenter needs, ready for JSON."""
     return {
-        "model": asdict(model),
+        "model": asdict(segmenter.network.config),
         "label_space": segmenter.label_space.name,
         "classes": list(segmenter.label_space.classes),
         "preprocessing": segmenter.preprocessing,
@@ -52,10 +52,10 @@ def save_weights(path: Path, segmenter: Segmenter, metadata: dict[str, str] | No
     path.write_bytes(save(state, metadata))  # Not save_file, which lets nobody else read the file.
 
 
-def save_segmenter(folder: Path, segmenter: Segmenter, model: ModelConfig) -> None:
+def save_segmenter(folder: Path, segmenter: Segmenter) -> None:
     """Write weights and everything that using them needs into an existing folder."""
     save_weights(folder / SEGMENTER_WEIGHTS, segmenter)
-    (folder / SEGMENTER_CARD).write_text(json.dumps(segmenter_card(segmenter, model), indent=2) + "\n")
+    (folder / SEGMENTER_CARD).write_text(json.dumps(segmenter_card(segmenter), indent=2) + "\n")
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -101,10 +101,26 @@ def read_folder(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     Raises:
         InputError: a file is missing or broken, or holds code.
     """
-    names = (SEGMENTER_CARD, SEGMENTER_WEIGHTS)
-    card, weights = (folder / name for name in (names if (folder / names[0]).is_file() else (HUB_CARD, HUB_WEIGHTS)))
+    card, weights = _files(folder)
+    return read_card_and_weights(_read_text(card), str(card), weights)
+
+
+def read_model(folder: Path) -> ModelConfig:
+    """Return how the network of one of our folders was built; raises `InputError` where its card is broken."""
+    card = _files(folder)[0]
+    return _read_card(_read_text(card), str(card))[0]
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    """Return card and weights."""
+    ours = (folder / SEGMENTER_CARD).is_file()
+    names = (SEGMENTER_CARD, SEGMENTER_WEIGHTS) if ours else (HUB_CARD, HUB_WEIGHTS)
+    return folder / names[0], folder / names[1]
+
+
+def _read_text(card: Path) -> str:
     try:
-        return read_card_and_weights(card.read_text(encoding="utf-8"), str(card), weights)
+        return card.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{card}: broken ({error}); take an older checkpoint") from error
 

@@ -94,7 +94,7 @@ def save_checkpoint(
 def _write(
     folder: Path, step: int, method: Method, optimizers: Mapping[str, Optimizer], config: ExperimentConfig
 ) -> None:
-    save_segmenter(folder, method.segmenter, config.model)
+    save_segmenter(folder, method.segmenter)
     own = {name: value for name, value in method.state_dict().items() if not name.startswith("segmenter.")}
     (folder / METHOD_WEIGHTS).write_bytes(save(_contiguous(own)))
     state = {"optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()}}

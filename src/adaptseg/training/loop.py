@@ -353,7 +353,18 @@ def domain_batches(
     """Yield the batches of one domain from step `start`, on the device; all samples alike where `sampling` is none."""
     settings = config.train
     share = (rank(), world_size())
-    dataset = StepDataset(domain, role, config.seed, settings.batch, settings.flip, settings.crop, sampling, share)
+    dataset = StepDataset(
+        domain,
+        role,
+        config.seed,
+        settings.batch,
+        settings.flip,
+        settings.crop,
+        settings.scale_jitter,
+        settings.source_jitter,
+        sampling,
+        share,
+    )
     loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
 

@@ -13,13 +13,13 @@ from adaptseg.errors import InputError
 
 
 class Streets:
-    """The embedded renderings: `root` names the style, `game` or `camera`. Nothing is read from disk."""
+    """The embedded renderings: `root` names the style, `game`, `camera` or `varied`."""
 
     def __init__(self, config: DomainConfig) -> None:
         """Take style, split, count and size from the configuration."""
         style = config.root or ""
         if style not in streets.STYLES:
-            raise InputError(f"root {style!r} of layout streets is unknown; choose {' or '.join(streets.STYLES)}")
+            raise InputError(f"root {style!r} of layout streets is unknown; choose one of {', '.join(streets.STYLES)}")
         self.style = style
         self.split = (config.split or ["train"])[0]
         self.size = config.size or (256, 128)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cityscapesscripts.helpers.labels import labels as cityscapes_labels
-
+from adaptseg.data import cityscapes
 from adaptseg.data.label_spaces import CAMVID_11, CITYSCAPES_19, IGNORE_INDEX, VOID
 
-CITYSCAPES_IDS: Mapping[int, str] = {label.id: label.name for label in cityscapes_labels if label.id >= 0}
+CITYSCAPES_IDS: Mapping[int, str] = {row.id: row.name for row in cityscapes.TABLE if row.id >= 0}
 """Cityscapes' *label ids* 0 … 33, as in `*_gtFine_labelIds.png`."""
 
 LICENSE_PLATE = "license plate"
@@ -165,7 +164,7 @@ MAPILLARY_IDS: Mapping[int, str] = {
 """The 66 values of Mapillary Vistas v1.2; a class without a counterpart keeps Mapillary's name."""
 
 COLOR_NAMES: Mapping[tuple[int, int, int], frozenset[str]] = {
-    color: frozenset(label.name for label in cityscapes_labels if label.color == color)
-    for color in {label.color for label in cityscapes_labels}
+    color: frozenset(row.name for row in cityscapes.TABLE if row.color == color)
+    for color in {row.color for row in cityscapes.TABLE}
 }
 """Cityscapes' colours -> the classes that are drawn in them."""

@@ -188,13 +188,28 @@ def _leaves(rng: random.Random, x: float, y: float, z: float, rx: float, ry: flo
     return patches
 
 
-def tree(rng: random.Random, x: float, z: float, tall: float) -> list[Patch]:
-    """Tree of height `tall` in metres."""
+def tree(rng: random.Random, x: float, z: float, tall: float, bare: float) -> list[Patch]:
+    """Tree of height `tall` in metres, without leaves at a probability of `bare`."""
     tone, fork = rng.random(), tall * rng.uniform(0.28, 0.4)
     wide = tall * rng.uniform(0.26, 0.4)
     trunk: list[Point] = [(x - 0.2, 0.0, z), (x + 0.2, 0.0, z), (x + 0.12, fork * 1.4, z), (x - 0.12, fork * 1.4, z)]
     crown_y, crown_ry = (tall + fork) / 2, (tall - fork) / 2
+    if bare and rng.random() < bare:
+        return [*_branches(rng, (x, fork, z), (wide, crown_ry), tone), Patch(Label.VEGETATION, "trunk", trunk, tone)]
     return [Patch(Label.VEGETATION, "trunk", trunk, tone), *_leaves(rng, x, crown_y, z, wide, crown_ry, tone)]
+
+
+def _branches(rng: random.Random, fork: Point, radii: tuple[float, float], tone: float) -> list[Patch]:
+    """Branches from the fork to the rim of a crown, before a veil of twigs that belongs to the tree."""
+    (x, y, z), (rx, ry) = fork, radii
+    patches = [Patch(Label.VEGETATION, "twig", _lump(rng, x, y + ry, z, rx, ry, _CROWN), tone)]
+    count = 14 if z < 40 else 5
+    for k in range(count):
+        turn = math.pi * (k + rng.random()) / count
+        reach = rng.uniform(0.75, 1.05)
+        tip = x + reach * rx * math.cos(turn), y + ry * (0.9 + reach * math.sin(turn))
+        patches.append(Patch(Label.VEGETATION, "trunk", limb(x, y, *tip, z, rng.uniform(0.05, 0.16)), tone, 0.8))
+    return patches
 
 
 def bush(rng: random.Random, x: float, z: float) -> list[Patch]:

@@ -30,6 +30,14 @@ class Proportions:
     riders: tuple[int, int]
     bus: float
     """Probability that a bus is in view."""
+    parking: float = 0.5
+    """Probability that a side has parking spaces."""
+    verge: float = 0.3
+    """Probability that grass lies between kerb and sidewalk."""
+    tree: tuple[float, float] = (5.5, 10.0)
+    """Height in metres of the trees at the kerb."""
+    bare: float = 0.0
+    """Share of the trees without leaves; where above 0, the palette has the material `twig`."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,10 @@ def cross_section(rng: random.Random, p: Proportions) -> Street:
     """Draw a street."""
     lane = rng.uniform(*p.lane)
     oncoming = rng.choice((1, 1, 1, 2))
-    parking = (rng.random() < 0.5, rng.random() < 0.5)
+    parking = (rng.random() < p.parking, rng.random() < p.parking)
     right = lane / 2 + 2.1 * parking[1]
     left = -lane * (oncoming + 0.5) - 2.1 * parking[0]
-    verge = tuple(rng.uniform(1.0, 2.2) if rng.random() < 0.3 else 0.0 for _ in range(2))
+    verge = tuple(rng.uniform(1.0, 2.2) if rng.random() < p.verge else 0.0 for _ in range(2))
     left_front = left - verge[0] - rng.uniform(*p.sidewalk)
     right_front = right + verge[1] + rng.uniform(*p.sidewalk)
     crossing = None

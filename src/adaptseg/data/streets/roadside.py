@@ -35,7 +35,7 @@ def lots(rng: random.Random, scene: Scene, street: Street, p: Proportions, side:
                 continue
         if end > NEAR + 1:
             if rng.random() < p.garden:
-                _garden(rng, scene, front, side, z, end)
+                _garden(rng, scene, street, p, side, (z, end))
             else:
                 storeys = max(p.storeys[0], min(p.storeys[1], storeys + rng.choice((-1, 0, 0, 1))))
                 sunny = side != street.sun
@@ -51,8 +51,11 @@ def lots(rng: random.Random, scene: Scene, street: Street, p: Proportions, side:
         z = end if rng.random() < 0.8 else end + rng.uniform(1.0, 4.0)
 
 
-def _garden(rng: random.Random, scene: Scene, front: float, side: int, z0: float, z1: float) -> None:
+def _garden(
+    rng: random.Random, scene: Scene, street: Street, p: Proportions, side: int, depths: tuple[float, float]
+) -> None:
     """Lot without a house at the street: grass, a fence or a hedge, trees, perhaps a house set back."""
+    front, (z0, z1) = street.front[side > 0], depths
     start, inside = max(z0, NEAR), z1 + 0.1  # all of it lies behind the fence and what stands on the sidewalk
     if rng.random() < 0.5:
         _, patches = house(rng, front + side * rng.uniform(7.0, 12.0), side, z0, z1, rng.choice((1, 2, 2, 3)), True)
@@ -65,7 +68,7 @@ def _garden(rng: random.Random, scene: Scene, front: float, side: int, z0: float
     for _ in range(rng.randint(1, 3)):
         x, z = front + side * rng.uniform(1.5, 8.0), rng.uniform(start + 0.5, z1)
         if z > 5:
-            scene.add(inside + 0.01 * (z - start), tree(rng, x, z, rng.uniform(4.0, 9.0)))
+            scene.add(inside + 0.01 * (z - start), tree(rng, x, z, rng.uniform(4.0, 9.0), p.bare))
     for _ in range(rng.randint(0, 2)):
         z = rng.uniform(start + 1.0, z1)
         if z > 4:
@@ -76,7 +79,7 @@ def roadside(rng: random.Random, scene: Scene, street: Street, p: Proportions, s
     """What stands on the sidewalk of one side, near the kerb."""
     kerb = street.kerb[side > 0] + side * 0.55
     if rng.random() < p.trees:
-        _avenue(rng, scene, street, kerb + side * 0.4)
+        _avenue(rng, scene, street, p, kerb + side * 0.4)
     _lamps(rng, scene, street, kerb, side)
     for _ in range(rng.randint(1, 4)):
         z = rng.uniform(6.5, 40.0)
@@ -91,13 +94,13 @@ def roadside(rng: random.Random, scene: Scene, street: Street, p: Proportions, s
         scene.add(z, traffic_light(rng, kerb, z, side))
 
 
-def _avenue(rng: random.Random, scene: Scene, street: Street, x: float) -> None:
+def _avenue(rng: random.Random, scene: Scene, street: Street, p: Proportions, x: float) -> None:
     """Row of trees of about the same age."""
-    z, step, tall = rng.uniform(5.0, 14.0), rng.uniform(8.0, 14.0), rng.uniform(5.5, 10.0)
+    z, step, tall = rng.uniform(5.0, 14.0), rng.uniform(8.0, 14.0), rng.uniform(*p.tree)
     while z < 110:
         if street.free(z - 3, z + 3) and rng.random() < 0.85:
             grown = tall * rng.uniform(0.8, 1.15)
-            scene.add(z, tree(rng, x, z, grown))
+            scene.add(z, tree(rng, x, z, grown, p.bare))
             _tree_shadow(rng, scene, street, x, z, grown)
         z += step
 

@@ -9,7 +9,7 @@ import random
 
 from adaptseg.data.streets.plan import END, Proportions, Street, cross_section
 from adaptseg.data.streets.roadside import lots, roadside
-from adaptseg.data.streets.shapes import NEAR, Camera, Label, Patch, Point, Scene, facing, flat
+from adaptseg.data.streets.shapes import NEAR, Camera, Label, Patch, Point, Scene, View, facing, flat
 from adaptseg.data.streets.traffic import bus, car, crossing_car, person, rider
 
 _STATIONS = (NEAR, 2.5, 4.0, 5.5, 7.0, 9.0, 12.0, 16.0, 21.0, 28.0, 38.0, 52.0, 72.0, 98.0, END, 240.0)
@@ -26,16 +26,16 @@ _CLOUD = [
 ]
 
 
-def arrange(rng: random.Random, proportions: Proportions) -> Scene:
+def arrange(rng: random.Random, proportions: Proportions, view: View) -> Scene:
     """Draw a scene."""
     curvature = rng.choice((0.0, 0.0, 1.0, -1.0)) * rng.uniform(0.001, 0.005)
     camera = Camera(
-        focal=rng.uniform(1.1, 1.3),
-        height=rng.uniform(1.3, 1.6),
-        horizon=rng.uniform(0.44, 0.52),
-        roll=rng.uniform(-0.012, 0.012),
+        focal=rng.uniform(*view.focal),
+        height=rng.uniform(*view.height),
+        horizon=rng.uniform(*view.horizon),
+        roll=rng.uniform(-view.roll, view.roll),
         curvature=curvature,
-        yaw=rng.gauss(0.0, 0.07),
+        yaw=rng.gauss(0.0, view.yaw),
         keep=rng.choice((-1, 1)),
     )
     street = cross_section(rng, proportions)

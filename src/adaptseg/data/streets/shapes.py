@@ -55,6 +55,19 @@ class Patch(NamedTuple):
 
 
 @dataclass(frozen=True)
+class View:
+    """Ranges from which the camera of a scene is drawn; the fields are those of `Camera`."""
+
+    focal: tuple[float, float] = (1.1, 1.3)
+    height: tuple[float, float] = (1.3, 1.6)
+    horizon: tuple[float, float] = (0.44, 0.52)
+    roll: float = 0.012
+    """Greatest slope to either side."""
+    yaw: float = 0.07
+    """Standard deviation."""
+
+
+@dataclass(frozen=True)
 class Camera:
     """Pinhole camera of a car. Image coordinates are in image heights, from the top and from the middle."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from adaptseg.data.streets.photo import Film
 from adaptseg.data.streets.plan import Proportions
+from adaptseg.data.streets.shapes import View
 
 Rgb: TypeAlias = tuple[int, int, int]
 
@@ -20,9 +22,10 @@ class Style:
     """Colours at the zenith and at the horizon, for each weather."""
     haze: float
     """Share of the light that the air takes per metre, replaced by the colour of the horizon."""
-    photographic: bool
-    """Whether textures, cast shadows, lens and sensor are imitated."""
+    film: Film | None
+    """How textures, cast shadows, lens and sensor are imitated; none: they are not."""
     proportions: Proportions
+    view: View = field(default_factory=View)
 
 
 _SIGNS: Mapping[str, tuple[Rgb, ...]] = {
@@ -93,7 +96,7 @@ GAME = Style(
     },
     skies=(((84, 164, 250), (178, 220, 255)), ((112, 184, 250), (206, 234, 255)), ((70, 146, 236), (150, 206, 252))),
     haze=0.0008,
-    photographic=False,
+    film=None,
     proportions=Proportions(
         lane=(3.2, 3.8), sidewalk=(2.2, 3.8), storeys=(2, 4), garden=0.3, trees=0.4, parked=0.45, moving=0.3,
         persons=(2, 7), riders=(0, 2), bus=0.4,
@@ -162,11 +165,9 @@ CAMERA = Style(
     },
     skies=(((184, 196, 212), (232, 235, 238)), ((136, 170, 212), (210, 224, 238)), ((158, 184, 216), (222, 230, 240))),
     haze=0.006,
-    photographic=True,
+    film=Film(),
     proportions=Proportions(
         lane=(2.9, 3.5), sidewalk=(1.8, 3.4), storeys=(2, 4), garden=0.32, trees=0.6, parked=0.6, moving=0.32,
         persons=(3, 10), riders=(0, 3), bus=0.4,
     ),
 )  # fmt: skip
-
-STYLES = {"game": GAME, "camera": CAMERA}

@@ -1,7 +1,8 @@
-"""Two procedurally rendered street worlds with one label space: an embedded pair of domains.
+"""Procedurally rendered street worlds with one label space: embedded domains.
 
-`game` is clean, bright and flat-shaded; `camera` imitates photographs. Both see the same kind of street from a
-car, so that their label maps share layout while colour, texture, light and noise differ. Nothing is read from disk.
+`game` is clean, bright and flat-shaded; `camera` imitates photographs; in `varied` every image draws its own colours,
+materials, light, camera and sensor (domain randomisation, Tobin et al., IROS 2017). All see the same kind of street
+from a car, so that their label maps share layout while the looks differ. Nothing is read from disk.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from adaptseg.data.streets import styles as streets_styles
 from adaptseg.data.streets.photo import photograph
 from adaptseg.data.streets.scene import arrange
 from adaptseg.data.streets.shapes import Label, Patch, Scene
-from adaptseg.data.streets.styles import Rgb
+from adaptseg.data.streets.styles import CAMERA, GAME, Rgb, Style
+from adaptseg.data.streets.varied import varied_style
 
 __all__ = ["STREETS_CLASSES", "STYLES", "render"]
 
 STREETS_CLASSES: tuple[str, ...] = tuple(label.name.lower().replace("_", " ") for label in Label)
 """Class names; the position of a name is its label value. A rider includes the bicycle."""
-STYLES: tuple[str, ...] = tuple(streets_styles.STYLES)
-"""Names of the two domains."""
+STYLES = ("game", "camera", "varied")
+"""Names of the domains."""
 _SUBPIXEL_BITS = 4
 
 
@@ -45,19 +46,19 @@ def render(
     Raises:
         ValueError: If the style is unknown.
     """
-    if style not in streets_styles.STYLES:
-        raise ValueError(f"unknown style {style!r}; choose {' or '.join(STYLES)}")
-    look = streets_styles.STYLES[style]
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; choose one of {', '.join(STYLES)}")
     name = f"{style}/{split}/{index}"
-    scene = arrange(random.Random(name), look.proportions)
+    look = varied_style(random.Random(f"{name}/look")) if style == "varied" else {"game": GAME, "camera": CAMERA}[style]
+    scene = arrange(random.Random(name), look.proportions, look.view)
     canvas = _paint(scene, look, size)
     image, label = canvas[..., :3].copy(), canvas[..., 3].copy()
-    if look.photographic:
-        image = photograph(image, label, scene, np.random.default_rng(zlib.crc32(name.encode())))
+    if look.film is not None:
+        image = photograph(image, label, scene, look.film, np.random.default_rng(zlib.crc32(name.encode())))
     return image, label
 
 
-def _paint(scene: Scene, look: streets_styles.Style, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def _paint(scene: Scene, look: Style, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Paint a scene without anti-aliasing, (H, W, 4): RGB and, as fourth channel, the label."""
     width, height = size
     patches = scene.painting_order()
@@ -76,9 +77,7 @@ def _paint(scene: Scene, look: streets_styles.Style, size: tuple[int, int]) -> n
     return canvas
 
 
-def _colors(
-    patches: list[Patch], depths: npt.NDArray[np.float32], look: streets_styles.Style, horizon: Rgb
-) -> list[list[float]]:
+def _colors(patches: list[Patch], depths: npt.NDArray[np.float32], look: Style, horizon: Rgb) -> list[list[float]]:
     """RGB colour of each patch, shaded and seen through the haze; `depths` in metres of the nearest corners."""
     base = []
     for patch in patches:
