@@ -92,13 +92,22 @@ class Recorder(SegmentationNetwork):
         return (x.new_zeros(len(x), 3, 2, 3),)
 
 
-def test_images_are_scaled_to_the_height_that_was_trained() -> None:
+@pytest.mark.parametrize(
+    ("resize", "seen"),
+    [
+        # (height, width): proportions are kept, and the box that was trained is covered.
+        ("keep", [(32, 64), (32, 64), (102, 64), (42, 64), (32, 80)]),
+        ("squeeze", [(32, 64)] * 5),
+        # Models from before the key.
+        ("height", [(32, 64), (32, 64), (32, 20), (32, 48), (32, 80)]),
+    ],
+)
+def test_images_are_scaled_as_was_trained(resize: str, seen: list[tuple[int, int]]) -> None:
     network = Recorder()
-    segmenter = Segmenter(network, SPACE, input_size=(64, 32))
-    for size in ((32, 64), (16, 32), (64, 40), (33, 50)):
+    segmenter = Segmenter(network, SPACE, input_size=(64, 32), resize=resize)
+    for size in ((32, 64), (16, 32), (64, 40), (33, 50), (16, 40)):
         assert segmenter.predict(photograph(*size)).shape == size
-    # (height, width): proportions are kept, the trained width is not forced on other formats.
-    assert network.seen == [(32, 64), (32, 64), (32, 20), (32, 48)]
+    assert network.seen == seen
 
 
 def test_grey_and_transparent_pictures_are_predicted() -> None:
