@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,26 @@ from PIL import Image
 from adaptseg.data.loader import Batch
 
 CLASSES = ["road", "car", "sky"]
+PATIENCE = 300.0
+"""Seconds after which a process that should have ended, or said something, has failed, on a slow machine too."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _same_surroundings() -> Iterator[None]:
+    """Give tests, and the processes that they start, what does not depend on the shell.
+
+    A shell starts what runs in the background with SIGINT ignored, `nohup` with SIGHUP, and children inherit it;
+    the terminal's width and colours change what is printed.
+    """
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE", "PYTHONWARNINGS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("NO_COLOR", "1")
+        yield
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, hang_up)
 
 
 def write_images(root: Path, names: list[str], labels: bool, size: tuple[int, int] = (64, 48)) -> None:

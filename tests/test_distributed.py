@@ -22,6 +22,7 @@ from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.checkpoint import saved_checkpoints
 from adaptseg.training.loop import train
+from tests.conftest import PATIENCE
 from tests.training.test_loop import metrics, weights
 
 
@@ -52,7 +53,7 @@ def config_of(folder: Path, *overrides: str) -> Any:
 
 def test_two_processes_are_one(folder: Path) -> None:
     train(config_of(folder), folder / "one")
-    done = subprocess.run(torchrun(folder, "two"), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(torchrun(folder, "two"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mIoU") == 1, "one process prints"
     expected, actual = weights(folder / "one"), weights(folder / "two")
@@ -74,12 +75,12 @@ def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
     )
     try:
         log = folder / "run" / "metrics.jsonl"
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not log.exists() or len(log.read_text().splitlines()) < 3:
             assert time.monotonic() < end
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGTERM)  # The launcher hands it on.
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -89,7 +90,7 @@ def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared(folder: Path) -> None:
-    done = subprocess.run(torchrun(folder, "run", "--train.batch=3"), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(torchrun(folder, "run", "--train.batch=3"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode != 0
     assert "train.batch is 3, to be shared by 2 processes; make it a multiple" in done.stderr
 

@@ -26,7 +26,7 @@ import yaml
 from safetensors.torch import load_file
 
 from adaptseg.training.checkpoint import TRAINING_STATE, saved_checkpoints
-from tests.conftest import small_experiment
+from tests.conftest import PATIENCE, small_experiment
 from tests.training.test_loop import metrics
 
 STEPS = 150
@@ -57,7 +57,7 @@ def start(experiment: Path, run: Path, method: str, workers: int, keep: int) -> 
 
 def finish(process: subprocess.Popen[bytes]) -> str:
     """Wait for the process's end and return what went wrong, nothing if all is well."""
-    errors = process.communicate(timeout=300)[1].decode()
+    errors = process.communicate(timeout=PATIENCE)[1].decode()
     return f"exit {process.returncode}: {errors.strip()}" if process.returncode else ""
 
 

@@ -25,7 +25,7 @@ from PIL import ExifTags, Image
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.loop import train
 from tests.app.test_app import bomb
-from tests.conftest import CLASSES, small_experiment
+from tests.conftest import CLASSES, PATIENCE, small_experiment
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytest.importorskip("gradio", reason="gradio, the extra `app`, is not installed")
@@ -33,7 +33,6 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 if CHROMIUM is None or CHROMEDRIVER is None:
     pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)", allow_module_level=True)
 
-SECONDS = 60
 # Nothing is asked of other hosts but by the page itself, which is tested.
 QUIET = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -76,7 +75,7 @@ class Server:
     def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body; a redirection would be followed."""
         try:
-            with urllib.request.urlopen(self.address + path, timeout=SECONDS) as answer:
+            with urllib.request.urlopen(self.address + path, timeout=PATIENCE) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -107,7 +106,7 @@ class Page:
         """Wait until a condition holds."""
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(self.browser, SECONDS).until(lambda _: condition())
+        WebDriverWait(self.browser, PATIENCE).until(lambda _: condition())
 
     def all(self, selector: str) -> list[Any]:
         """Return the elements of a CSS selector."""
@@ -251,7 +250,7 @@ def test_an_interrupt_ends_it_and_leaves_nothing(runs: list[Path], tmp_path: Pat
     server = Server(runs[:1], tmp_path)
     assert list(tmp_path.glob("adaptseg-app-*"))
     server.process.send_signal(signal.SIGINT)
-    _, errors = server.process.communicate(timeout=SECONDS)
+    _, errors = server.process.communicate(timeout=PATIENCE)
     assert server.process.returncode == 0
     assert "Traceback" not in errors
     assert not list(tmp_path.iterdir())

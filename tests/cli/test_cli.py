@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def test_seeds_and_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     table = (out / "comparison.md").read_text()
     assert "| mIoU |" in table
     assert "| iterations | 4 | 4 |" in table
-    assert all(0 < summary["cost"]["seconds"] < 60 and summary["cost"]["memory_mb"] > 100 for summary in summaries)
+    assert all(summary["cost"]["seconds"] > 0 and summary["cost"]["memory_mb"] > 100 for summary in summaries)
     with Image.open(out / "side-by-side.png") as picture:
         assert picture.width > 800
 
@@ -105,16 +104,12 @@ def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(line.split()) > 3
 
 
-def test_help_is_fast_and_needs_no_torch() -> None:
-    code = "import sys; from adaptseg.cli import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        seconds.append(time.perf_counter() - began)
-    assert output.splitlines()[-1] == "False"
+def test_help_needs_nothing_that_is_slow_to_import() -> None:
+    code = "import sys; from adaptseg.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(command in output for command in COMMANDS)
-    assert min(seconds) < 0.5
+    imported = {name.partition(".")[0] for name in output.splitlines()[-1].split()}
+    assert not imported & {"torch", "numpy", "cv2", "PIL", "matplotlib", "kornia", "jsonargparse", "lightning_fabric"}
 
 
 def test_unknown_names(refused: Run) -> None:

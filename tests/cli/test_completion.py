@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from adaptseg.cli import COMMANDS, main
+from tests.conftest import PATIENCE
 
 Shell = Callable[[str, str], bool]
 START = {
@@ -43,6 +44,7 @@ class Terminal:
     """An interactive shell that believes it has a terminal."""
 
     def __init__(self, shell: str, folder: Path) -> None:
+        self.shell = shell
         self.ours, theirs = pty.openpty()
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "dumb", "COLUMNS": "200"}
         self.process = subprocess.Popen(
@@ -63,7 +65,7 @@ class Terminal:
         self.seen = ""
         os.write(self.ours, text.encode())
 
-    def shows(self, text: str, seconds: float = 10) -> bool:
+    def shows(self, text: str, seconds: float = PATIENCE) -> bool:
         """Whether the text appears within some seconds."""
         end = time.monotonic() + seconds
         while text not in self.seen and time.monotonic() < end:
@@ -89,23 +91,25 @@ def terminal(request: pytest.FixtureRequest, tmp_path: Path, scripts: dict[str, 
     opened.close()
 
 
-LINES = [
+LINES = [  # What shtab's script for zsh does not complete stands below.
     ("adaptseg eval", "adaptseg evaluate "),
     ("adaptseg train camvid-day-dusk-or", "camvid-day-dusk-oracle "),
     ("adaptseg train mi", "adaptseg train mine.yaml "),
     ("adaptseg train streets --dry", "--dry-run "),
     ("adaptseg train streets --optimizer.classi", "--optimizer.classifier_lr_factor"),
-    ("adaptseg train streets --method.name=feat", "feature_level"),
     ("adaptseg train streets --method.name feat", "feature_level"),
-    ("adaptseg compare streets streets-orac", "streets-oracle "),
-    ("adaptseg train streets --target.root=pho", "photographs"),
     ("adaptseg predict run pho", "photographs"),
     ("adaptseg predict run photo --format city", "cityscapes "),
+]
+NOT_IN_ZSH = [
+    ("adaptseg train streets --method.name=feat", "feature_level"),
+    ("adaptseg compare streets streets-orac", "streets-oracle "),
+    ("adaptseg train streets --target.root=pho", "photographs"),
 ]
 
 
 def test_tab_in_bash_and_zsh(terminal: Terminal) -> None:
-    for line, expected in LINES:
+    for line, expected in LINES + (NOT_IN_ZSH if terminal.shell == "bash" else []):
         terminal.type(f"{line}\t")
         assert terminal.shows(expected), f"{line}: {terminal.seen!r}"
         terminal.type("\x15")  # Clears the line.
@@ -117,7 +121,7 @@ def test_complete_in_fish(tmp_path: Path, scripts: dict[str, str]) -> None:
     (tmp_path / "script").write_text(scripts["fish"])
     (tmp_path / "photographs").mkdir()
     (tmp_path / "mine.yaml").touch()
-    for line, expected in LINES:
+    for line, expected in LINES + NOT_IN_ZSH:
         command = ["fish", "--no-config", "-c", f"source script; complete -C '{line}'"]
         found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         candidates = [candidate.partition("\t")[0] for candidate in found.splitlines()]

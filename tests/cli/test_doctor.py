@@ -48,7 +48,7 @@ def test_a_machine_that_can_train(tmp_path: Path) -> None:
     assert facts["data"]["gta5 in data/gta5"] == "2 images"
     assert facts["data"]["cityscapes in data/cityscapes"] == "no such folder"
     assert facts["devices"]["cpu"]["cores"] >= 1
-    assert 0.001 < facts["devices"]["cpu"]["teraflops"]["float32"] < 100
+    assert facts["devices"]["cpu"]["teraflops"].keys() == {"float32", "bf16"}
     assert facts["versions"]["torch"] in facts["devices"]["torch"]
     assert "seg1" in facts["training"]["one step of streets"]
 

@@ -13,6 +13,7 @@ from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
 from adaptseg.evaluation.evaluate import read_ahead
 from adaptseg.methods.configuration import build_config
+from tests.conftest import PATIENCE
 
 
 class CountingDomain(Domain):
@@ -37,7 +38,7 @@ def test_samples_come_in_order_and_the_next_is_read_meanwhile(experiment: dict[s
     READ.clear()
     samples = read_ahead(opened(experiment, CountingDomain), [0, 1])
     names = [next(samples).name]
-    assert READ.wait(timeout=30)  # Before it is asked for.
+    assert READ.wait(timeout=PATIENCE)  # Before it is asked for.
     names += [sample.name for sample in samples]
     assert names == ["a", "night/b"]
     assert list(read_ahead(opened(experiment), [])) == []

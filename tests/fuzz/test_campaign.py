@@ -12,7 +12,7 @@ from adaptseg.errors import InputError
 from tests.fuzz.campaign import GOOD, Limits, Outcome, Target, run
 from tests.fuzz.mutations import Tree
 
-LIMITS = Limits(seconds=1.0, memory=50 * 2**20)
+LIMITS = Limits(seconds=3.0, memory=50 * 2**20)
 
 
 def one_file(rng: Random) -> Tree:

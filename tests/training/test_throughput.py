@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 
 from adaptseg.data.dataset import Domain
 from adaptseg.methods.configuration import build_config
+from adaptseg.training import throughput
 from adaptseg.training.loop import train
 from adaptseg.training.throughput import Meter, peak_memory
 from tests.conftest import logged_iterations
@@ -32,16 +32,33 @@ def test_operations_are_those_of_the_layers() -> None:
     assert meter._flops == 5 * forward, "counted once"
 
 
-def test_waiting_and_pauses() -> None:
+class Clock:
+    """Time that passes by hand, and a little whenever it is asked for."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 1e-4
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(throughput, "time", clock)
+    return clock
+
+
+def test_waiting_and_pauses(clock: Clock) -> None:
     meter = Meter(10, 4, 0, CPU)
-    time.sleep(0.1)
+    clock.now += 1
     with meter.waiting():
-        time.sleep(0.1)
+        clock.now += 1
     with meter.paused():
-        time.sleep(0.5)
+        clock.now += 5
     figures = meter.read(12)
-    assert figures["images_per_second"] == pytest.approx(8 / 0.2, rel=0.3)
-    assert figures["data_wait"] == pytest.approx(0.5, abs=0.15)
+    assert figures["images_per_second"] == pytest.approx(8 / 2, rel=0.01)
+    assert figures["data_wait"] == pytest.approx(0.5, rel=0.01)
     assert meter.read(13)["data_wait"] == 0
 
 
@@ -65,12 +82,16 @@ def test_peak_memory() -> None:
 
 
 def test_in_the_log(
-    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    experiment: dict[str, Any],
+    tmp_path: Path,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     original = Domain.__getitem__
 
     def slow(self: Domain, index: int) -> Any:
-        time.sleep(0.1)
+        clock.now += 1
         return original(self, index)
 
     monkeypatch.setattr(Domain, "__getitem__", slow)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,11 +29,6 @@ _adaptseg() {
 }
 complete -o bashdefault -F _adaptseg adaptseg
 """
-ZSH_CORRECTIONS = (
-    (r'^(  "--[\w.-]+)(\[.*\]:)', r"\1=\2"),  # An option's value also follows an equals sign.
-    (r'^  "\(\*\)::?', r'  "*:'),  # Several arguments of a kind: not the first alone is completed.
-)
-"""What shtab 1.13 writes, and what zsh's `_arguments` takes for it."""
 FOLDER_KEYS = ("--out", "--data", "--prepared")
 
 
@@ -71,8 +65,6 @@ class Completion:
         script: str = shtab.complete(all_commands(self.commands), options.shell)
         if options.shell == "bash":
             script += BASH_EQUALS
-        for pattern, replacement in ZSH_CORRECTIONS if options.shell == "zsh" else ():
-            script = re.sub(pattern, replacement, script, flags=re.MULTILINE)
         print(script)
 
 

@@ -104,8 +104,7 @@ def evaluate(
     labelled = len(domain) if domain.labelled else 0
     for sample in read_ahead(domain, progress(range(rank(), labelled, world_size()))):
         assert sample.label is not None
-        images = torch.from_numpy(sample.image.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
-        logits = segmenter.network(segmenter.preprocess(images))[-1]
+        logits = segmenter.main_logits([sample.image])
         labels = torch.from_numpy(sample.label).to(device)
         predicted = upsampled_classes(logits, (labels.shape[0], labels.shape[1]), segmenter.align_corners)
         confusion += confusion_matrix(predicted[0], labels, classes)

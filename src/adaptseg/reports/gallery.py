@@ -25,7 +25,6 @@ from adaptseg.evaluation.evaluate import read_ahead
 from adaptseg.models.upsampling import upsampled_classes
 from adaptseg.reports.runs import Run
 from adaptseg.segmenter.loading import load_model
-from adaptseg.segmenter.segmenter import Segmenter
 
 CANDIDATES = 36
 """Evaluation images among which the most telling ones are looked for, evenly spaced."""
@@ -174,6 +173,7 @@ def _kinds(scores: Sequence[float], high: str, low: str, middle: float | None = 
     return kinds | {others[place]: "typical" for place in _spread(len(others), TYPICAL)}
 
 
+@torch.no_grad()
 def predict_examples(models: Sequence[Path], domain: Domain, count: int, device: torch.device) -> list[Example]:
     """Return evenly spaced images of a domain with the predictions of each model, made as the evaluation does."""
     segmenters = [load_model(path).to(device) for path in models]
@@ -183,7 +183,7 @@ def predict_examples(models: Sequence[Path], domain: Domain, count: int, device:
         small = _bounded((sample.image.shape[1], sample.image.shape[0]), WIDTHS[0])
         predictions = []
         for segmenter in segmenters:
-            logits = _logits(segmenter, sample.image, device)
+            logits = segmenter.main_logits([sample.image])
             train_ids = np.asarray(upsampled_classes(logits, (size[0], size[1]), segmenter.align_corners)[0].cpu())
             accuracy = None if sample.label is None else _accuracy(train_ids, sample.label)
             predictions.append(Prediction(_resized(train_ids, small, Image.Resampling.NEAREST), accuracy))
@@ -192,13 +192,6 @@ def predict_examples(models: Sequence[Path], domain: Domain, count: int, device:
         entropy = _entropy(logits, (small[1], small[0]), segmenter.align_corners)
         examples.append(Example(sample.name, image, label, tuple(predictions), entropy))
     return examples
-
-
-@torch.no_grad()
-def _logits(segmenter: Segmenter, image: UInt8Array, device: torch.device) -> torch.Tensor:
-    images = torch.from_numpy(image.transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
-    logits: torch.Tensor = segmenter.network(segmenter.preprocess(images))[-1]
-    return logits
 
 
 def _entropy(logits: torch.Tensor, size: tuple[int, int], align_corners: bool) -> UInt8Array:

@@ -226,10 +226,7 @@ def check_size(segmenter: Segmenter, views: Views, size: tuple[int, int]) -> Non
 
 def _logits(segmenter: Segmenter, images: Sequence[UInt8Array], size: tuple[int, int]) -> Tensor:
     """Return the main level's logits (N, C, h, w) of images that are scaled to `size` (width, height)."""
-    scaled = np.stack([resize_image(image, size) for image in images])
-    pixels = torch.from_numpy(scaled.transpose(0, 3, 1, 2).copy()).to(next(segmenter.parameters()).device)
-    logits: Tensor = segmenter.network(segmenter.preprocess(pixels))[-1]
-    return logits
+    return segmenter.main_logits([resize_image(image, size) for image in images])
 
 
 def _log_mean(logits: Sequence[Tensor], size: tuple[int, int], align_corners: bool, rows: range) -> Tensor:

@@ -83,6 +83,12 @@ class Segmenter(nn.Module):
         size = (images.shape[-2], images.shape[-1])
         return tuple(self.upsample(logits, size) for logits in self.network(self.preprocess(images)))
 
+    def main_logits(self, images: Sequence[UInt8Array]) -> Tensor:
+        """Return the main level's logits (N, C, h, w), at the network's resolution, of images of one size (H, W, 3)."""
+        pixels = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).to(self.mean.device)
+        logits: Tensor = self.network(self.preprocess(pixels))[-1]
+        return logits
+
     def predict(
         self,
         image: str | Path | Image.Image | UInt8Array,

@@ -8,23 +8,13 @@ from adaptseg.config import DomainConfig
 from adaptseg.data.layouts.embedded import Streets
 from adaptseg.data.layouts.folder import folder_layout
 from adaptseg.data.layouts.paired_files import Layout
-from adaptseg.data.layouts.published import published_layout
+from adaptseg.data.layouts.published import PUBLISHED, published_layout
 from adaptseg.errors import InputError
 
 LAYOUTS: dict[str, Callable[[DomainConfig], Layout]] = {
     "streets": Streets,
     "folder": folder_layout,
-    "gta5": published_layout,
-    "synthia": published_layout,
-    "synscapes": published_layout,
-    "cityscapes": published_layout,
-    "foggy_cityscapes": published_layout,
-    "cross_city": published_layout,
-    "bdd100k": published_layout,
-    "acdc": published_layout,
-    "dark_zurich": published_layout,
-    "mapillary": published_layout,
-    "camvid": published_layout,
+    **dict.fromkeys(PUBLISHED, published_layout),
 }
 
 
