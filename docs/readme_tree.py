@@ -8,7 +8,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "adaptseg"
-ROOMS = ["", "cli", "data", "data/layouts", "data/streets", "models", "segmenter", "methods", "evaluation", "predict"]
+ROOMS = [
+    "",
+    "config",
+    "cli",
+    "data",
+    "data/layouts",
+    "data/streets",
+    "models",
+    "segmenter",
+    "methods",
+    "evaluation",
+    "predict",
+]
 ROOMS += ["training", "reports", "export", "app"]
 """In the order of CONTRIBUTING.md, but for the commands, where a reader begins."""
 TREE = re.compile(r"(?<=^```text\nsrc/adaptseg/\n).*?(?=^```)", re.MULTILINE | re.DOTALL)

@@ -13,8 +13,9 @@ from PIL import Image
 from adaptseg.data.files import UInt8Array
 from adaptseg.errors import InputError
 from adaptseg.predict.inputs import find_inputs
-from adaptseg.predict.predictions import Settings, overlay, predict_files
+from adaptseg.predict.predictions import Settings, predict_files
 from adaptseg.predict.video import VideoReader, VideoWriter
+from adaptseg.segmenter.images import overlay
 from adaptseg.segmenter.inference import Views
 from tests.predict.test_predictions import files, segmenter
 

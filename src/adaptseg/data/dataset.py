@@ -99,6 +99,11 @@ class Domain:
             )
         return image, self._train_ids(raw, index)
 
+    def class_values(self) -> dict[str, int]:
+        """Return the raw label value of each class to train, the smallest where it has several."""
+        values = {name: value for value, name in sorted(self.layout.raw_classes.items(), reverse=True)}
+        return {name: values[name] for name in self.label_space.classes if name in values}
+
     def label(self, index: int) -> UInt8Array:
         """Return the train ids (H, W) of a sample of a labelled domain, at the size that is the quickest to have."""
         prepared = self.prepared.read(index)[1] if self.prepared is not None else None

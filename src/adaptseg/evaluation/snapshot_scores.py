@@ -147,7 +147,7 @@ def open_scorer(config: ExperimentConfig, source: Domain) -> SnapshotScorer:
     """
     seen = config.domain("evaluation")
     settings = replace(config.domain("target"), size=seen.size, resize=seen.resize)
-    target = Domain(settings, label_space(config.label_space))
+    target = Domain(settings, label_space(config.label_space, config.colors))
     chosen = chosen_indices(config.seed, "target", len(target), TARGET_IMAGES)
     images = [target[index].image for index in chosen]
     labels = chosen_indices(config.seed, "source", len(source), SOURCE_LABELS)

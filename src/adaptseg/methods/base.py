@@ -65,7 +65,7 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
     Raises:
         InputError: those weights cannot be had, or want something else than the configuration says.
     """
-    classes = label_space(config.label_space)
+    classes = label_space(config.label_space, config.colors)
     model = with_initial_settings(config.model)
     network = build_network(model, len(classes), seed=config.seed)
     if config.train.gradient_checkpointing:

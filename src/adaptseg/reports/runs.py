@@ -153,7 +153,7 @@ def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested keys written with dots: `{"train": {"steps": 3}}` -> `{"train.steps": 3}`."""
     result: dict[str, Any] = {}
     for key, value in content.items():
-        nested = isinstance(value, dict) and value and key != "label_map"
+        nested = isinstance(value, dict) and value and key not in ("label_map", "colors")
         result |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return result
 

@@ -97,9 +97,13 @@ class Prediction:
 
 
 def predict(
-    segmenter: Segmenter, images: Sequence[UInt8Array], views: Views = WHOLE, maps: Sequence[str] = ()
+    segmenter: Segmenter,
+    images: Sequence[UInt8Array],
+    views: Views = WHOLE,
+    maps: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
 ) -> list[Prediction]:
-    """Predict images of one size, (H, W, 3) RGB, together; the results have that size.
+    """Predict images of one size, (H, W, 3) RGB, together; the results have that size, or without tiles `size` (w, h).
 
     Memory beside images and results: the logits of all views at the network's own resolution (1/8), or with tiles
     the logits of one row of tiles.
@@ -107,14 +111,15 @@ def predict(
     Raises:
         InputError: an image would be scaled to more than `MAX_PIXELS`, or the device's memory does not suffice.
     """
-    height, width = images[0].shape[:2]
+    width, height = size or (images[0].shape[1], images[0].shape[0])
     if views == WHOLE and not maps:
         with torch.no_grad(), _memory_errors(images):
-            logits = _logits(segmenter, images, _seen_size(segmenter, views, (width, height)))
+            own = (images[0].shape[1], images[0].shape[0])
+            logits = _logits(segmenter, images, _seen_size(segmenter, views, own))
             train_ids = upsampled_classes(logits, (height, width), segmenter.align_corners).cpu().numpy()
         return [Prediction(image) for image in train_ids]
     results = {name: np.empty((len(images), height, width), np.uint8) for name in ("train_ids", *maps)}
-    for rows, probabilities in probability_strips(segmenter, images, views):
+    for rows, probabilities in probability_strips(segmenter, images, views, size):
         strip = {name: MAPS[name](probabilities).mul(255).round() for name in maps}
         strip["train_ids"] = probabilities.argmax(1)
         for name, values in strip.items():
@@ -135,10 +140,10 @@ def probabilities(segmenter: Segmenter, image: UInt8Array, views: Views = WHOLE)
 
 @torch.no_grad()
 def probability_strips(
-    segmenter: Segmenter, images: Sequence[UInt8Array], views: Views
+    segmenter: Segmenter, images: Sequence[UInt8Array], views: Views, size: tuple[int, int] | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield rows and their probabilities, float32 (N, C, rows, W), from top to bottom; raises as `predict` does."""
-    height, width = images[0].shape[:2]
+    width, height = size or (images[0].shape[1], images[0].shape[0])
     with _memory_errors(images):
         if views.tiles is None:
             logits = _logits_of_views(segmenter, images, views)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
+
 from adaptseg.errors import InputError
+from adaptseg.models.devices import choose_device
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.released import released_segmenter
 from adaptseg.segmenter.segmenter import Segmenter
@@ -13,7 +16,7 @@ from adaptseg.segmenter.state_dicts import read_state_dict
 from adaptseg.segmenter.weights import card_in, find_checkpoint, read_card_and_weights, read_folder, required_checkpoint
 
 
-def load_model(path: str | Path) -> Segmenter:
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> Segmenter:
     """Return a segmenter in eval mode.
 
     Args:
@@ -21,10 +24,19 @@ def load_model(path: str | Path) -> Segmenter:
             hub, or a released AdaptSegNet `.pth` (single-level, multi-level or VGG, 19 or other numbers of classes,
             keys with or without `Scale.` or `module.`), as file or as http(s) URL, to which `#sha256=HEX` may be
             added.
+        device: where its weights go: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        InputError: nothing is there, the file is broken or holds code, or its keys fit no network.
+        InputError: nothing is there, the file is broken or holds code, its keys fit no network, or there is no such
+            device.
     """
+    place = choose_device(device) if isinstance(device, str) else device
+    segmenter = _load(path)
+    segmenter.origin = str(path)
+    return segmenter.to(place)
+
+
+def _load(path: str | Path) -> Segmenter:
     if is_url(path):
         return released_segmenter(read_state_dict(local_file(path)), str(path))
     path = Path(path)

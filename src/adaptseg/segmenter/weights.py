@@ -43,6 +43,8 @@ def segmenter_card(segmenter: Segmenter) -> dict[str, Any]:
         "align_corners": segmenter.align_corners,
         "input_size": segmenter.input_size,
         "resize": segmenter.resize,
+        "values": segmenter.values,
+        "colors": dict(segmenter.label_space.colors),
     }
 
 
@@ -155,11 +157,15 @@ def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
             raise TypeError(f"classes is {classes!r}, not a list of names")
         if card["preprocessing"] not in PREPROCESSING or not isinstance(card["align_corners"], bool):
             raise ValueError(f"preprocessing is {card['preprocessing']!r}, align_corners is {card['align_corners']!r}")
+        colors = tuple(
+            (str(name), (index(r), index(g), index(b))) for name, (r, g, b) in card.get("colors", {}).items()
+        )
         resize = card.get("resize", TO_HEIGHT)
         if resize not in (KEEP, SQUEEZE, TO_HEIGHT):
             raise ValueError(f"resize is {resize!r}")
         return model, {
-            "label_space": LabelSpace(str(card["label_space"]), tuple(classes)),
+            "label_space": LabelSpace(str(card["label_space"]), tuple(classes), colors),
+            "values": {str(name): index(value) for name, value in card.get("values", {}).items()},
             "preprocessing": card["preprocessing"],
             "align_corners": card["align_corners"],
             "input_size": DomainConfig(size=size).size,

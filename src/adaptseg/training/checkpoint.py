@@ -33,7 +33,7 @@ TRAINING_STATE = "training.pt"
 AVERAGE_WEIGHTS = "average.safetensors"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
-    {"out", "description", "prepared", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
+    {"out", "description", "prepared", "colors", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
     | {
         f"train.{key}"
         for key in ("steps", "keep", "device", "workers", "tensorboard", "loggers", "report", "skip_nonfinite")
