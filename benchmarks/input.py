@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from adaptseg.config import DomainConfig
+from adaptseg.config import DomainConfig, TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.layouts.paired_files import Files
@@ -115,7 +115,7 @@ def input_speed(config: DomainConfig, classes: str | list[str], scratch: Path, r
         (f"{layout.images.root}/{image}", f"{layout.labels.root}/{label}")
         for image, label in zip(layout.image_files, layout.label_files, strict=True)
     ]
-    originals, prepared = (StepDataset(one, "source", seed=0, batch=1, flip=True) for one in (domain, quick))
+    originals, prepared = (StepDataset(one, "source", 0, TrainConfig(batch=1, flip=True)) for one in (domain, quick))
 
     def order(step: int) -> int:
         return sample_indices(0, "source", step, 1, len(domain))[0]

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -27,8 +26,10 @@ from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.loader import Batch
 from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
 from adaptseg.methods.base import build_segmenter
+from adaptseg.models.devices import matmul_rate
 from adaptseg.training.divergence import FiniteWatch
 from adaptseg.training.memory import keep_freed_memory
+from adaptseg.training.throughput import peak_memory
 from benchmarks.plain_step import PlainStep
 from benchmarks.settings import StepSettings
 
@@ -93,6 +94,9 @@ def step_speed(
         and `error`. Beside them the device's rate at matrix products, TFLOP/s by type.
     """
     torch.set_num_threads(settings.threads)
+    device = torch.device(settings.device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as convolutions may compute.
     workers: list[Worker] = []
     rates: dict[torch.dtype, list[float]] = {way.dtype: [] for way in measured}
     try:
@@ -103,7 +107,7 @@ def step_speed(
             for worker in workers:
                 worker.take_turn()
             for dtype, found in rates.items():
-                found.append(matmul_rate(torch.device(settings.device), dtype))
+                found.append(matmul_rate(device, dtype, side=8192 if device.type == "cuda" else 2048))
         results = [worker.result() for worker in workers]
     finally:
         for worker in workers:
@@ -195,7 +199,7 @@ def _serve(connection: Connection, settings: StepSettings, way: Way) -> None:
         torch.set_num_threads(settings.threads)
         if way.keeps_memory:
             keep_freed_memory(device)
-        idle = _peak_megabytes(device)
+        idle = peak_memory(device)
         step, method = prepared_step(settings, way)
         with FlopCounterMode(display=False) as counter:
             losses = step()
@@ -214,8 +218,8 @@ def _serve(connection: Connection, settings: StepSettings, way: Way) -> None:
         while (request := connection.recv()) != "peak":
             assert request == "step"
             connection.send(_timed(step, device))
-        peak = _peak_megabytes(device)
-        connection.send(None if peak is None or idle is None else peak - idle)
+        peak = peak_memory(device)
+        connection.send((peak - idle) / 1e6 if peak else None)
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:  # Out of memory, no compiler: the other ways go on.
@@ -270,18 +274,6 @@ def prepared_step(settings: StepSettings, way: Way) -> tuple[Callable[[], Mappin
     return step, method
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the TFLOP/s of a product of two square matrices, as convolutions may compute it (CUDA: TF32)."""
-    side = 8192 if device.type == "cuda" else 2048
-    left, right = torch.randn(2, side, side, device=device).to(dtype)
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" else precision)
-    product = left @ right
-    milliseconds, _ = _timed(lambda: torch.mm(left, right, out=product), device)
-    torch.set_float32_matmul_precision(precision)
-    return 2 * side**3 / milliseconds / 1e9
-
-
 def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Return the milliseconds that the device takes, and for how many this process keeps the CPU busy."""
     began, busy = time.perf_counter(), time.process_time()
@@ -295,14 +287,3 @@ def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, flo
     last.record()
     torch.cuda.synchronize(device)
     return float(first.elapsed_time(last)), (time.process_time() - busy) * 1e3
-
-
-def _peak_megabytes(device: torch.device) -> float | None:
-    """Return the most memory so far: CUDA's tensors, or the process; none where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6

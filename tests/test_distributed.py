@@ -18,7 +18,6 @@ import yaml
 from PIL import Image
 
 from adaptseg.distributed import launched_processes
-from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.checkpoint import saved_checkpoints
 from adaptseg.training.loop import train
@@ -112,13 +111,3 @@ def test_what_started_this_process(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert launched_processes() == expected
-
-
-def test_synchronised_batch_norm_needs_cuda(folder: Path) -> None:
-    from adaptseg.methods import build_method
-    from adaptseg.methods.base import build_segmenter
-    from adaptseg.training.loop import synchronised
-
-    config = config_of(folder)
-    with pytest.raises(InputError, match=r"train\.sync_batch_norm needs CUDA"):
-        synchronised(build_method(build_segmenter(config), config))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adaptseg.app.photos import read_photo
 from adaptseg.app.result import Choice, Network, result_page
-from adaptseg.config import DomainConfig, ModelConfig
+from adaptseg.config import DomainConfig, ModelConfig, TrainConfig
 from adaptseg.data.check import check
 from adaptseg.data.dataset import Domain
 from adaptseg.data.geometry import distortion, fitting_size, seen_size
@@ -95,7 +95,7 @@ def test_every_path_sees_the_same_pixels(box: tuple[int, int], resize: str, tmp_
     assert len(others) == 5
     assert all(torch.equal(x, first) for x in others)
     # Training sees a part of the box's size of it, another one in another step.
-    batches = [StepDataset(images, "source", 0, 1, flip=False)[step] for step in range(6)]
+    batches = [StepDataset(images, "source", 0, TrainConfig(batch=1, flip=False))[step] for step in range(6)]
     windows = first[0].unfold(1, box[1], 1).unfold(2, box[0], 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
     parts = [batch["image"][0].float() for batch in batches]
     places = [int((windows == part).flatten(1).all(1).nonzero()[0, 0]) for part in parts]
@@ -111,15 +111,20 @@ def test_a_training_part_is_given_by_seed_and_step(tmp_path: Path) -> None:
         Image.fromarray(label).save(tmp_path / f"labels/{name}.png")
         Image.fromarray((label * 100)[..., None].repeat(3, 2)).save(tmp_path / f"images/{name}.png")
     data = domain(tmp_path, (32, 32), None)
-    found = [StepDataset(data, "source", 5, 2, flip=True)[step] for step in (0, 1, 0)]
+    found = [StepDataset(data, "source", 5, TrainConfig(batch=2, flip=True))[step] for step in (0, 1, 0)]
     for batch in found:
         assert batch["image"].shape == (2, 3, 32, 32)
         assert batch["label"] is not None
         assert torch.equal(batch["image"][:, 0], batch["label"] * 100)
     assert torch.equal(found[0]["image"], found[2]["image"])
     assert not torch.equal(found[0]["image"], found[1]["image"])
-    assert StepDataset(data, "source", 5, 2, flip=True, crop=(16, 24))[0]["image"].shape == (2, 3, 24, 16)
-    jittered = StepDataset(data, "source", 5, 2, flip=True, scale_jitter=(0.5, 2.0))[0]["image"]
+    assert StepDataset(data, "source", 5, TrainConfig(batch=2, flip=True, crop=(16, 24)))[0]["image"].shape == (
+        2,
+        3,
+        24,
+        16,
+    )
+    jittered = StepDataset(data, "source", 5, TrainConfig(batch=2, flip=True, scale_jitter=(0.5, 2.0)))[0]["image"]
     assert jittered.shape == (2, 3, 32, 32)
 
 
@@ -131,7 +136,9 @@ def test_prepared_images_are_cropped_alike(experiment: dict[str, Any], tmp_path:
     assert prepared.prepared is not None
     assert prepared.prepared.read(0)[0].shape == (32, 43, 3)
     for step in range(3):
-        ours, theirs = (StepDataset(data, "source", 0, 2, flip=True)[step] for data in (directly, prepared))
+        ours, theirs = (
+            StepDataset(data, "source", 0, TrainConfig(batch=2, flip=True))[step] for data in (directly, prepared)
+        )
         assert torch.equal(ours["image"], theirs["image"])
     squeezed = replace(config.domain("source"), resize="squeeze")
     assert Domain(squeezed, SPACE).prepared is None

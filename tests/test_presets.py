@@ -10,13 +10,12 @@ import pytest
 from torch import nn
 
 from adaptseg.cli import main
-from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.config import ExperimentConfig, flat, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import preset_names, read_experiment
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
-from adaptseg.reports.runs import flat
 from adaptseg.segmenter.download import is_url
 from tests.data.preset_trees import build_preset_trees
 

@@ -195,7 +195,7 @@ def test_every_room_says_what_lives_there() -> None:
         ("src/adaptseg/data/loader.py", "from ..methods import base", "adaptseg.methods.base"),
         ("src/adaptseg/data/__init__.py", "from .. import predict", "adaptseg.predict"),
         ("src/adaptseg/methods/losses.py", "def f():\n    import adaptseg.evaluation", "adaptseg.evaluation"),
-        ("src/adaptseg/config.py", "from adaptseg.data.files import MAX", "adaptseg.data.files.MAX"),
+        ("src/adaptseg/config/model.py", "from adaptseg.data.files import MAX", "adaptseg.data.files.MAX"),
         ("src/adaptseg/training/loop.py", "from adaptseg.cli import main", "adaptseg.cli.main"),
     ],
 )

@@ -80,7 +80,7 @@ def newest(run: Path) -> str:
 
 
 def state_of(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Return every tensor of a checkpoint: networks, averaged weights and optimisers."""
+    """Return every tensor of a checkpoint: networks and optimisers."""
     files = checkpoint.glob("*.safetensors")
     state = {f"{file.name}.{name}": value for file in files for name, value in load_file(file).items()}
     return state | dict(tensors(torch.load(checkpoint / TRAINING_STATE, weights_only=True), "training"))

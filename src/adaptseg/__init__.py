@@ -10,13 +10,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adaptseg.reports.adapt import adapt
     from adaptseg.segmenter.loading import load_model
     from adaptseg.segmenter.segmenter import Segmenter
 
 __version__ = version("adaptseg")
-__all__ = ["Segmenter", "load_model"]
+__all__ = ["Segmenter", "adapt", "load_model"]
 
-_PLACES = {"Segmenter": "adaptseg.segmenter.segmenter", "load_model": "adaptseg.segmenter.loading"}
+_PLACES = {
+    "Segmenter": "adaptseg.segmenter.segmenter",
+    "adapt": "adaptseg.reports.adapt",
+    "load_model": "adaptseg.segmenter.loading",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -99,8 +99,11 @@ def with_absolute_paths(content: Mapping[str, Any], folder: Path) -> dict[str, A
             # The root of rendered streets is the name of a world.
             content[role] = placed(domain, "prepared", *(() if layout == "streets" else ("root",)))
     model = content.get("model")
-    if isinstance(model, Mapping) and isinstance(model.get("weights"), str) and _is_local(model["weights"], folder):
-        content["model"] = placed(model, "weights")
+    if isinstance(model, Mapping):
+        if isinstance(model.get("factory"), str):
+            model = placed({**model, "factory_folder": model.get("factory_folder") or "."}, "factory_folder")
+        local = isinstance(model.get("weights"), str) and _is_local(model["weights"], folder)
+        content["model"] = placed(model, "weights") if local else model
     return content
 
 

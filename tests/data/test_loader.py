@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
@@ -46,7 +47,7 @@ def test_batch_larger_than_the_domain() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_depend_on_the_step_alone(workers: int, experiment: dict[str, Any]) -> None:
-    dataset = StepDataset(source(experiment), "source", seed=1, batch=3, flip=True)
+    dataset = StepDataset(source(experiment), "source", 1, TrainConfig(batch=3, flip=True))
     expected = [dataset[step] for step in range(2, 6)]
     actual = list(batches(dataset, 2, 6, workers, pin_memory=False))
     assert [batch["names"] for batch in actual] == [batch["names"] for batch in expected]
@@ -61,8 +62,8 @@ def test_batches_depend_on_the_step_alone(workers: int, experiment: dict[str, An
 
 def test_image_and_label_are_mirrored_together(experiment: dict[str, Any]) -> None:
     domain = source(experiment)
-    straight = StepDataset(domain, "source", seed=1, batch=4, flip=False)
-    mirrored = StepDataset(domain, "source", seed=1, batch=4, flip=True)
+    straight = StepDataset(domain, "source", 1, TrainConfig(batch=4, flip=False))
+    mirrored = StepDataset(domain, "source", 1, TrainConfig(batch=4, flip=True))
     seen = set()
     for step in range(4):
         before: Any = straight[step]
@@ -82,7 +83,7 @@ def test_a_broken_image_is_one_line_from_workers_too(workers: int, experiment: d
     domain = source(experiment)
     path = Path(experiment["source"]["root"]) / "images" / "b.png"
     path.write_bytes(b"no image")
-    dataset = StepDataset(domain, "source", seed=1, batch=4, flip=False)
+    dataset = StepDataset(domain, "source", 1, TrainConfig(batch=4, flip=False))
     with pytest.raises(InputError) as caught:
         list(batches(dataset, 0, 3, workers, pin_memory=False))
     assert str(caught.value) == f"{path}: not a readable image (unknown format); replace or remove the file"
@@ -94,8 +95,8 @@ def test_flips_are_independent_of_the_order_and_of_the_other_domain(experiment: 
     def flips(role: str, seed: int) -> list[bool]:
         found = []
         for step in range(12):
-            straight = StepDataset(domain, role, seed, 2, flip=False)[step]
-            mirrored = StepDataset(domain, role, seed, 2, flip=True)[step]
+            straight = StepDataset(domain, role, seed, TrainConfig(batch=2, flip=False))[step]
+            mirrored = StepDataset(domain, role, seed, TrainConfig(batch=2, flip=True))[step]
             assert straight["names"] == mirrored["names"]
             pairs = zip(straight["image"], mirrored["image"], strict=True)
             found += [not torch.equal(one, other) for one, other in pairs]
@@ -108,7 +109,7 @@ def test_flips_are_independent_of_the_order_and_of_the_other_domain(experiment: 
 
 
 def test_batches_on_the_device(experiment: dict[str, Any]) -> None:
-    batch = StepDataset(source(experiment), "source", seed=1, batch=2, flip=False)[0]
+    batch = StepDataset(source(experiment), "source", 1, TrainConfig(batch=2, flip=False))[0]
     moved = to_device(batch, torch.device("cpu"))
     assert torch.equal(moved["image"], batch["image"])
     assert moved["image"].is_contiguous(memory_format=torch.channels_last)
@@ -125,7 +126,7 @@ def test_images_of_different_sizes_need_a_size(experiment: dict[str, Any], tmp_p
     from tests.conftest import write_images
 
     write_images(tmp_path / "source", ["e"], labels=True, size=(32, 32))
-    dataset = StepDataset(source(experiment), "source", seed=1, batch=5, flip=False)
+    dataset = StepDataset(source(experiment), "source", 1, TrainConfig(batch=5, flip=False))
     with pytest.raises(InputError, match=r"source\.size"):
         dataset[0]
 
@@ -143,6 +144,6 @@ def test_a_worker_that_is_just_dying_is_one_line(experiment: dict[str, Any]) -> 
     config = build_config(experiment)
     domain = Domain(config.domain("source"), label_space(config.label_space))
     with pytest.raises(InputError, match=r"^train\.workers: ConnectionResetError: .*; was a worker short of memory\?"):
-        list(batches(Lost(domain, "source", 0, 2, flip=False), 0, 4, workers=1, pin_memory=False))
+        list(batches(Lost(domain, "source", 0, TrainConfig(batch=2)), 0, 4, workers=1, pin_memory=False))
     with pytest.raises(ConnectionResetError):
-        list(batches(Lost(domain, "source", 0, 2, flip=False), 0, 4, workers=0, pin_memory=False))
+        list(batches(Lost(domain, "source", 0, TrainConfig(batch=2)), 0, 4, workers=0, pin_memory=False))

@@ -19,7 +19,7 @@ from filelock import FileLock
 from PIL import Image
 
 from adaptseg.cli import main
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import ExperimentConfig, TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import FolderTree
 from adaptseg.data.label_spaces import label_space
@@ -61,7 +61,9 @@ def test_prepared_batches_are_the_same_bit_for_bit(
         assert before.prepared is None
         assert after.prepared is not None
         for batch in (1, 3):
-            expected, actual = (StepDataset(one, role, 1, batch, flip=True) for one in (before, after))
+            expected, actual = (
+                StepDataset(one, role, 1, TrainConfig(batch=batch, flip=True)) for one in (before, after)
+            )
             for step in range(8):
                 one, other = expected[step], actual[step]
                 assert one["names"] == other["names"]

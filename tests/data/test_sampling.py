@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import StepDataset
@@ -57,8 +58,8 @@ def test_class_pixels(experiment: dict[str, Any], tmp_path: Path) -> None:
 
 def test_crops(experiment: dict[str, Any]) -> None:
     domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
-    whole = StepDataset(domain, "source", seed=1, batch=4, flip=False)[3]
-    parts = StepDataset(domain, "source", seed=1, batch=4, flip=False, crop=(20, 30))
+    whole = StepDataset(domain, "source", 1, TrainConfig(batch=4, flip=False))[3]
+    parts = StepDataset(domain, "source", 1, TrainConfig(batch=4, flip=False, crop=(20, 30)))
     part = parts[3]
     assert part["image"].shape == (4, 3, 30, 20)
     assert whole["label"] is not None
@@ -74,15 +75,15 @@ def test_crops(experiment: dict[str, Any]) -> None:
     assert len(places) > 1
     assert (parts[3]["image"] == part["image"]).all()
     with pytest.raises(InputError, match=r"train\.crop 65x30 is larger than .* of 64x48; .*source\.size"):
-        StepDataset(domain, "source", seed=1, batch=1, flip=False, crop=(65, 30))[0]
+        StepDataset(domain, "source", 1, TrainConfig(batch=1, flip=False, crop=(65, 30)))[0]
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_jitter_is_a_function_of_seed_and_step(role: str, experiment: dict[str, Any]) -> None:
     domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
-    plain = StepDataset(domain, role, seed=1, batch=4, flip=True)
-    scaled = StepDataset(domain, role, seed=1, batch=4, flip=True, scale_jitter=(0.5, 2.0))
-    colored = StepDataset(domain, role, seed=1, batch=4, flip=True, source_jitter=1.0)
+    plain = StepDataset(domain, role, 1, TrainConfig(batch=4, flip=True))
+    scaled = StepDataset(domain, role, 1, TrainConfig(batch=4, flip=True, scale_jitter=(0.5, 2.0)))
+    colored = StepDataset(domain, role, 1, TrainConfig(batch=4, flip=True, source_jitter=1.0))
     assert scaled[3]["image"].shape == plain[3]["image"].shape
     assert (scaled[3]["image"] == scaled[3]["image"]).all()
     assert (scaled[3]["image"] != plain[3]["image"]).any()
@@ -96,7 +97,7 @@ def test_jitter_is_a_function_of_seed_and_step(role: str, experiment: dict[str, 
 
 def test_jitter_of_a_share_is_its_part_of_the_batch(experiment: dict[str, Any]) -> None:
     domain = Domain(build_config(experiment).domain("source"), label_space(CLASSES))
-    jitter: dict[str, Any] = {"seed": 1, "batch": 4, "flip": True, "scale_jitter": (0.5, 2.0), "source_jitter": 0.5}
-    whole = StepDataset(domain, "source", **jitter)[2]["image"]
-    parts = [StepDataset(domain, "source", **jitter, share=(rank, 2))[2]["image"] for rank in range(2)]
+    settings = TrainConfig(batch=4, flip=True, scale_jitter=(0.5, 2.0), source_jitter=0.5)
+    whole = StepDataset(domain, "source", 1, settings)[2]["image"]
+    parts = [StepDataset(domain, "source", 1, settings, share=(rank, 2))[2]["image"] for rank in range(2)]
     assert (torch.cat(parts) == whole).all()

@@ -36,7 +36,7 @@ from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.weights import save_segmenter
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = ModelConfig(backbone="resnet18", width=4, levels=2, preprocessing="caffe")
 """Two levels, BGR: what is easily exported wrongly."""
 SPACE = LabelSpace("own3", ("road", "Größe", "sky"))

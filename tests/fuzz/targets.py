@@ -25,7 +25,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.optim import Optimizer
 
-import adaptseg.training.loop  # noqa: F401  (the command line imports it, and its libraries make caches as they load)
+import adaptseg.reports.compare
+import adaptseg.reports.terminal  # noqa: F401
 from adaptseg import cli
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
@@ -46,7 +47,7 @@ from adaptseg.segmenter.hub import export_card, write_folder
 from adaptseg.segmenter.initial_weights import initialise_from
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.state_dicts import read_state_dict
-from adaptseg.training.checkpoint import load_checkpoint, save_checkpoint
+from adaptseg.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tests.data.published_trees import TREES, build_tree, pack
 from tests.fuzz import strategies
 from tests.fuzz.campaign import Target
@@ -301,9 +302,9 @@ def _step(optimizers: dict[str, Optimizer]) -> None:
 
 def _run_folder(run: Path) -> None:
     method = build_method(build_segmenter(_tiny()), _tiny())
-    optimizers = method.optimizers()
-    _step(optimizers)
-    save_checkpoint(run, 2, method, optimizers, _tiny())
+    state = TrainingState(_tiny(), method, method.optimizers(), step=2)
+    _step(state.optimizers)
+    save_checkpoint(run, state)
 
 
 @cache
@@ -350,9 +351,9 @@ def _read_segmenter(folder: Path, out: Path) -> None:
 
 def _resume(folder: Path, out: Path) -> None:
     method = build_method(build_segmenter(_tiny()), _tiny())
-    optimizers = method.optimizers()
-    load_checkpoint(folder, method, optimizers, _tiny())
-    _step(optimizers)
+    state = TrainingState(_tiny(), method, method.optimizers())
+    load_checkpoint(folder, state)
+    _step(state.optimizers)
 
 
 def _torch_saved(content: Any, **options: Any) -> bytes:

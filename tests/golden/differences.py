@@ -20,7 +20,7 @@ from tests.golden.test_golden import (
 def main() -> None:
     rows = [(f"`{key}`", network_difference(key), FORWARD) for key in NETWORKS]
     rows.append(("`discriminator`", discriminator_difference(), FORWARD))
-    rows.append(("`entropy_map`, `entropy_loss`", entropy_difference(), FORWARD))
+    rows.append(("`self_information`, `entropy`", entropy_difference(), FORWARD))
     rows += [(f"`{key}`", training_difference(key), TRAJECTORY) for key in TRAININGS]
     print("| figure | largest relative difference | allowed |\n| --- | ---: | ---: |")
     for name, difference, allowed in rows:

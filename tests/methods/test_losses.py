@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
-from adaptseg.methods.losses import adversarial_loss, cross_entropy, entropy_loss, entropy_map
+from adaptseg.methods.losses import adversarial_loss, cross_entropy
 
 
 def test_cross_entropy_ignores_255() -> None:
@@ -35,11 +33,3 @@ def test_adversarial_loss(domain: float) -> None:
     assert adversarial_loss(logits, domain, "vanilla").item() == pytest.approx(vanilla, rel=1e-5)
     squares = ((logits.numpy() - domain) ** 2).mean()
     assert adversarial_loss(logits, domain, "least_squares").item() == pytest.approx(squares, rel=1e-5)
-
-
-def test_entropy_is_normalised() -> None:
-    uniform, certain = torch.full((1, 4, 2, 2), 0.25), torch.zeros(1, 4, 2, 2)
-    certain[:, 1] = 1
-    assert entropy_loss(uniform).item() == pytest.approx(1)
-    assert entropy_loss(certain).item() == pytest.approx(0, abs=1e-6)
-    assert entropy_map(uniform)[0, 0, 0, 0].item() == pytest.approx(0.25 * math.log2(4) / math.log2(4))

@@ -15,7 +15,7 @@ from adaptseg.methods.configuration import build_config
 from adaptseg.training.loop import train
 from tests.conftest import logged_iterations
 
-PAGE = Path(__file__).parents[1] / "docs" / "new-method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "new-method.md"
 
 
 def test_the_pages_method_trains_and_resumes(

@@ -61,6 +61,6 @@ def test_no_target_image_is_read(experiment: dict[str, Any], tmp_path: Path, mon
         return reading(domain, index)
 
     monkeypatch.setattr(Domain, "read", guarded)
-    train(build_config(experiment, ["--method.name=source_only", "--train.selection=none"]), tmp_path / "run")
+    train(build_config(experiment, ["--method.name=source_only"]), tmp_path / "run")
     with pytest.raises(AssertionError, match="the target was read"):
         train(build_config(experiment), tmp_path / "adapted")

@@ -34,7 +34,7 @@ from tests.conftest import small_experiment
 CPU = torch.device("cpu")
 DESCRIPTION = '<script>alert(1)</script> & "quotes"'
 SELECTION = {
-    "criterion": "flip_agreement",
+    "criterion": "class_frequency_distance",
     "last": {"step": 4, "miou": 0.25},
     "chosen": {"step": 2, "miou": 0.5},
     "best_by_labels": {"step": 3, "miou": 0.625},
@@ -118,8 +118,8 @@ def test_the_page_of_a_run(copied: Path, capsys: pytest.CaptureFixture[str]) -> 
     run = copied / "own" / "seed-0"
     edit(run / "result.json", lambda result: result.update(selection=SELECTION))
     with (run / "metrics.jsonl").open("a") as log:
-        log.write('{"step": 2, "miou": null, "selection/flip_agreement": 0.5}\n')
-        log.write('{"step": 4, "selection/flip_agreement": 0.75, "seg1": NaN}\n{"step": 5, "se')
+        log.write('{"step": 2, "miou": null, "selection/class_frequency_distance": 0.5}\n')
+        log.write('{"step": 4, "selection/class_frequency_distance": 0.75, "seg1": NaN}\n{"step": 5, "se')
     main(["report", str(run)])
     assert capsys.readouterr().out == f"written: {run / 'report.html'}\n"
     page = Page(run / "report.html")
@@ -135,10 +135,15 @@ def test_the_page_of_a_run(copied: Path, capsys: pytest.CaptureFixture[str]) -> 
         (result["pixel_accuracy"], "pixel accuracy"),
     ):
         assert page.texts[page.texts.index(label) - 1] == f"{100 * share:.1f}"
-    assert "step 2, by flip agreement" in page.texts
+    assert "step 2, by class frequency distance" in page.texts
     for name, iou in result["iou"].items():
         assert page.texts[page.texts.index(name) + 1 :][:2] == [f"{100 * iou:.1f}", f"{100 * before['iou'][name]:.1f}"]
-    for title in ("segmentation (seg1)", "adversarial (adv1)", "discriminator (d1)", "flip agreement (chooses)"):
+    for title in (
+        "segmentation (seg1)",
+        "adversarial (adv1)",
+        "discriminator (d1)",
+        "class frequency distance (chooses)",
+    ):
         assert title in page.texts
     # Two images, each with source only, adapted, ground truth and entropy.
     assert len(page.pictures()) == 10

@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     content = small_experiment(folder)
     content["description"] = "Tiny: drawn -> seen"
-    train(build_config(content, ["--train.selection=none"]), folder / "run")
+    train(build_config(content), folder / "run")
     return folder / "run"
 
 

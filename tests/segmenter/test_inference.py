@@ -162,13 +162,6 @@ def test_maps() -> None:
     assert np.ptp(prediction.maps["entropy"]) > 20
 
 
-def test_certain_and_undecided() -> None:
-    certain, even = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1), torch.full((1, 3, 1, 1), 1 / 3)
-    assert inference.entropy(certain).item() == 0
-    assert inference.entropy(even).item() == pytest.approx(1)
-    assert inference.confidence(even).item() == pytest.approx(1 / 3)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -50,6 +50,14 @@ def test_preprocessing_by_hand(preprocessing: str, expected: list[float], dtype:
     assert x[1, :, 2, 3].tolist() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_comes_back_after_an_error(training: bool) -> None:
+    segmenter = tiny().train(training)
+    with pytest.raises(ZeroDivisionError), segmenter.evaluating():
+        1 / segmenter.network.training  # False: an error
+    assert segmenter.training == segmenter.network.training == training
+
+
 @pytest.mark.parametrize("align_corners", [True, False])
 @torch.no_grad()
 def test_logits_have_the_size_of_the_image(align_corners: bool) -> None:

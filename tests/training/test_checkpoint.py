@@ -10,27 +10,26 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.optim import Optimizer
 
 from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
 from adaptseg.methods import build_method
-from adaptseg.methods.base import Method, build_segmenter
+from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
-from adaptseg.training.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
+from adaptseg.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, saved_checkpoints
 from tests.conftest import random_batch
 
 
-def built(config: ExperimentConfig) -> tuple[Method, dict[str, Optimizer]]:
+def built(config: ExperimentConfig, step: int = 0) -> TrainingState:
     method = build_method(build_segmenter(config), config).train()
-    return method, method.optimizers()
+    return TrainingState(config, method, method.optimizers(), step)
 
 
-def iteration(method: Method, optimizers: dict[str, Optimizer]) -> None:
-    for optimizer in optimizers.values():
+def iteration(state: TrainingState) -> None:
+    for optimizer in state.optimizers.values():
         optimizer.zero_grad()
-    method.step(random_batch(0, True), random_batch(1, False))
-    for optimizer in optimizers.values():
+    state.method.step(random_batch(0, True), random_batch(1, False))
+    for optimizer in state.optimizers.values():
         optimizer.step()
 
 
@@ -44,10 +43,10 @@ def config(experiment: dict[str, Any]) -> ExperimentConfig:
 
 
 def test_round_trip(config: ExperimentConfig, tmp_path: Path) -> None:
-    method, optimizers = built(config)
-    iteration(method, optimizers)
+    state = built(config, step=1)
+    iteration(state)
     torch.manual_seed(5)
-    folder = save_checkpoint(tmp_path, 1, method, optimizers, config)
+    folder = save_checkpoint(tmp_path, state)
     assert {path.name for path in folder.iterdir()} == {
         "segmenter.safetensors",
         "segmenter.json",
@@ -56,19 +55,20 @@ def test_round_trip(config: ExperimentConfig, tmp_path: Path) -> None:
         "checkpoint.json",
     }
 
-    other, other_optimizers = built(replace(config, seed=9))
-    assert load_checkpoint(tmp_path, other, other_optimizers, config) == 1
-    iteration(method, optimizers)
-    iteration(other, other_optimizers)
-    expected, actual = method.state_dict(), other.state_dict()
+    other = replace(built(replace(config, seed=9)), config=config)
+    load_checkpoint(tmp_path, other)
+    assert other.step == 1
+    iteration(state)
+    iteration(other)
+    expected, actual = state.method.state_dict(), other.method.state_dict()
     assert any(name.startswith("discriminators.") for name in expected)
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 def test_last_is_the_newest_and_old_ones_go(config: ExperimentConfig, tmp_path: Path) -> None:
-    method, optimizers = built(config)
+    state = built(config)
     for step, expected in ((2, [2]), (4, [2, 4]), (6, [4, 6])):
-        save_checkpoint(tmp_path / "run", step, method, optimizers, config)
+        save_checkpoint(tmp_path / "run", replace(state, step=step))
         assert names(tmp_path / "run") == ["last", *(f"step-{n:06d}" for n in expected)]
         assert (tmp_path / "run" / "checkpoints" / "last").readlink() == Path(f"step-{step:06d}")
     (tmp_path / "run").rename(tmp_path / "moved")  # the link is relative: a run can be moved
@@ -84,8 +84,8 @@ def test_order_beyond_a_million_steps(tmp_path: Path) -> None:
 def test_leftovers_of_an_interruption_are_harmless(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method, optimizers = built(config)
-    save_checkpoint(tmp_path, 2, method, optimizers, config)
+    state, later = built(config, step=2), built(config, step=4)
+    save_checkpoint(tmp_path, state)
 
     def killed(*arguments: Any) -> None:
         raise KeyboardInterrupt
@@ -93,29 +93,31 @@ def test_leftovers_of_an_interruption_are_harmless(
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            save_checkpoint(tmp_path, 4, method, optimizers, config)
+            save_checkpoint(tmp_path, later)
     assert names(tmp_path) == [".step-000004.partial", "last", "step-000002"]
-    assert load_checkpoint(tmp_path, method, optimizers, config) == 2
-    save_checkpoint(tmp_path, 4, method, optimizers, config)
+    load_checkpoint(tmp_path, state)
+    assert state.step == 2
+    save_checkpoint(tmp_path, later)
     assert names(tmp_path) == ["last", "step-000002", "step-000004"]
 
     with monkeypatch.context() as patched:
         patched.setattr("adaptseg.training.checkpoint._point_last", killed)
         with pytest.raises(KeyboardInterrupt):
-            save_checkpoint(tmp_path / "other", 2, method, optimizers, config)
+            save_checkpoint(tmp_path / "other", state)
     assert names(tmp_path / "other") == ["step-000002"]
-    assert load_checkpoint(tmp_path / "other", method, optimizers, config) == 2
+    load_checkpoint(tmp_path / "other", later)
+    assert later.step == 2
 
 
 @pytest.mark.parametrize("file", ["checkpoint.json", "training.pt", "method.safetensors", "segmenter.safetensors"])
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_broken_files_are_named(file: str, keep: float, config: ExperimentConfig, tmp_path: Path) -> None:
-    method, optimizers = built(config)
-    path = save_checkpoint(tmp_path, 2, method, optimizers, config) / file
+    state = built(config, step=2)
+    path = save_checkpoint(tmp_path, state) / file
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
     with pytest.raises(InputError, match=rf"{file}: ") as caught:
-        load_checkpoint(tmp_path, method, optimizers, config)
+        load_checkpoint(tmp_path, state)
     assert "\n" not in str(caught.value)
 
 
@@ -132,41 +134,41 @@ def test_broken_files_are_named(file: str, keep: float, config: ExperimentConfig
     ],
 )
 def test_cards_of_another_content_are_named(text: str, config: ExperimentConfig, tmp_path: Path) -> None:
-    method, optimizers = built(config)
-    (save_checkpoint(tmp_path, 2, method, optimizers, config) / "checkpoint.json").write_text(text)
+    state = built(config, step=2)
+    (save_checkpoint(tmp_path, state) / "checkpoint.json").write_text(text)
     with pytest.raises(InputError, match=r"checkpoint\.json: missing, truncated or broken"):
-        load_checkpoint(tmp_path, method, optimizers, config)
+        load_checkpoint(tmp_path, state)
 
 
 def test_weights_of_the_method_must_be_complete(config: ExperimentConfig, tmp_path: Path) -> None:
-    method, optimizers = built(config)
-    path = save_checkpoint(tmp_path, 2, method, optimizers, config) / "method.safetensors"
-    state = load_file(path)
-    name = next(iter(state))
-    changes: list[dict[str, Tensor]] = [{}, state | {name: torch.zeros(77)}, state | {"other": torch.zeros(1)}]
+    state = built(config, step=2)
+    path = save_checkpoint(tmp_path, state) / "method.safetensors"
+    saved = load_file(path)
+    name = next(iter(saved))
+    changes: list[dict[str, Tensor]] = [{}, saved | {name: torch.zeros(77)}, saved | {"other": torch.zeros(1)}]
     for change in changes:
         save_file(change, path)
         with pytest.raises(InputError, match=r"method\.safetensors: weights of another architecture"):
-            load_checkpoint(tmp_path, method, optimizers, config)
+            load_checkpoint(tmp_path, state)
 
 
 def test_training_states_of_another_content_are_named(config: ExperimentConfig, tmp_path: Path) -> None:
-    method, optimizers = built(config)
-    iteration(method, optimizers)
-    path = save_checkpoint(tmp_path, 2, method, optimizers, config) / "training.pt"
-    state = torch.load(path, weights_only=True)
-    other = copy.deepcopy(state)
+    state = built(config, step=2)
+    iteration(state)
+    path = save_checkpoint(tmp_path, state) / "training.pt"
+    saved = torch.load(path, weights_only=True)
+    other = copy.deepcopy(saved)
     other["optimizers"]["segmenter"]["state"][0]["exp_avg"] = torch.zeros(3)
     content = path.read_bytes()
-    changes: list[Any] = [{}, [], {"optimizers": {}}, {"optimizers": dict.fromkeys(state["optimizers"], 1)}, other]
+    changes: list[Any] = [{}, [], {"optimizers": {}}, {"optimizers": dict.fromkeys(saved["optimizers"], 1)}, other]
     for change in changes:
         torch.save(change, path)
         with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
-            load_checkpoint(tmp_path, method, optimizers, config)
-    at = content.index(state["optimizers"]["segmenter"]["state"][0]["exp_avg"].numpy().tobytes())
+            load_checkpoint(tmp_path, state)
+    at = content.index(saved["optimizers"]["segmenter"]["state"][0]["exp_avg"].numpy().tobytes())
     path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
-        load_checkpoint(tmp_path, method, optimizers, config)
+        load_checkpoint(tmp_path, state)
 
 
 @pytest.mark.parametrize(
@@ -183,10 +185,10 @@ def test_training_states_of_another_content_are_named(config: ExperimentConfig, 
 def test_another_configuration_is_refused(
     override: str, named: str, experiment: dict[str, Any], config: ExperimentConfig, tmp_path: Path
 ) -> None:
-    save_checkpoint(tmp_path, 2, *built(config), config)
+    save_checkpoint(tmp_path, built(config, step=2))
     changed = build_config(experiment, [override])
     with pytest.raises(InputError) as caught:
-        load_checkpoint(tmp_path, *built(changed), changed)
+        load_checkpoint(tmp_path, built(changed))
     assert named in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
@@ -194,18 +196,20 @@ def test_another_configuration_is_refused(
 def test_what_does_not_change_the_weights_may_change(
     experiment: dict[str, Any], config: ExperimentConfig, tmp_path: Path
 ) -> None:
-    save_checkpoint(tmp_path, 2, *built(config), config)
+    save_checkpoint(tmp_path, built(config, step=2))
     overrides = ["--train.workers=1", "--train.keep=5", "--train.log_every=3", "--train.checkpoint_every=1", "--out=x"]
     longer = ["--train.schedule_steps=4", "--train.steps=3"]
     changed = build_config(experiment, [*overrides, *longer, "--description=another"])
-    assert load_checkpoint(tmp_path, *built(changed), changed) == 2
+    resumed = built(changed)
+    load_checkpoint(tmp_path, resumed)
+    assert resumed.step == 2
     shorter = build_config(experiment, ["--train.schedule_steps=4", "--train.steps=1"])
     with pytest.raises(InputError, match=r"step-000002: is beyond train\.steps 1; set it to at least 2"):
-        load_checkpoint(tmp_path, *built(shorter), shorter)
+        load_checkpoint(tmp_path, built(shorter))
 
 
 def test_the_card_says_what_the_numbers_depend_on(config: ExperimentConfig, tmp_path: Path) -> None:
-    folder = save_checkpoint(tmp_path, 3, *built(config), config)
+    folder = save_checkpoint(tmp_path, built(config, step=3))
     card = json.loads((folder / "checkpoint.json").read_text())
     assert card["step"] == 3
     assert card["config"]["train"]["steps"] == 4

@@ -10,8 +10,12 @@ from PIL import Image
 from torch import nn
 
 from adaptseg.errors import InputError
+from adaptseg.experiment import read_experiment
+from adaptseg.methods import build_method
 from adaptseg.methods.adaptsegnet import AdaptSegNet
+from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
+from adaptseg.methods.losses import GUESSING_LOSS
 from adaptseg.training.divergence import CollapseWatch, FiniteWatch
 from adaptseg.training.loop import train
 from tests.conftest import logged_iterations
@@ -43,15 +47,25 @@ def test_the_first_step_that_is_not_finite_is_named(loss: float, gradient: float
     [("vanilla", 0.6925, "cannot tell"), ("vanilla", 0.001, "it wins"), ("least_squares", 0.2505, "cannot tell")],
 )
 def test_collapse_is_told_once_and_only_after_long(gan: str, loss: float, advice: str) -> None:
-    watch = CollapseWatch(gan, patience=100)
+    watch = CollapseWatch(GUESSING_LOSS[gan], patience=100)
     said = [line for step in range(0, 1000, 10) for line in watch.advice(step, {"d1": loss, "seg1": 0.0})]
     assert len(said) == 1
     assert "loss d1" in said[0]
     assert advice in said[0]
     assert "since step 0" in said[0]
-    watch = CollapseWatch(gan, patience=100)
+    watch = CollapseWatch(GUESSING_LOSS[gan], patience=100)
     healthy = [0.45, loss]
     assert not [line for step in range(0, 1000, 10) for line in watch.advice(step, {"d1": healthy[step // 10 % 2]})]
+
+
+def test_every_method_with_discriminators_is_watched() -> None:
+    experiment = read_experiment("streets")[1]
+    for gan in GUESSING_LOSS:
+        config = build_config(experiment, [f"--method.gan={gan}"])
+        assert build_method(build_segmenter(config), config).guessing_loss == GUESSING_LOSS[gan]
+    plain = build_config(experiment, ["--method.name=source_only"])
+    assert build_method(build_segmenter(plain), plain).guessing_loss is None
+    assert not CollapseWatch(None, patience=0).advice(1, {"d1": 0.0})
 
 
 def broken_at(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:

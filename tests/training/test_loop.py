@@ -13,11 +13,11 @@ from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
 from adaptseg.methods.configuration import build_config
-from adaptseg.training.checkpoint import save_checkpoint
+from adaptseg.training.checkpoint import TrainingState, save_checkpoint
 from adaptseg.training.loop import train
 from tests.conftest import logged_iterations
 
-THROUGHPUT = ("step_seconds", "images_per_second", "data_wait", "tflops", "memory_mb")
+THROUGHPUT = ("step_seconds", "images_per_second", "data_wait", "memory_mb")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -38,9 +38,9 @@ def logged_steps(run: Path) -> list[float]:
 def interrupted(config: ExperimentConfig, run: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Train, but die right after the checkpoint of step `after`."""
 
-    def save_and_die(run: Path, step: int, *arguments: Any) -> None:
-        save_checkpoint(run, step, *arguments)
-        if step == after:
+    def save_and_die(run: Path, state: TrainingState) -> None:
+        save_checkpoint(run, state)
+        if state.step == after:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("adaptseg.training.loop.save_checkpoint", save_and_die)
@@ -94,7 +94,7 @@ def test_a_changed_configuration_can_be_allowed(
 
 
 def test_old_checkpoints_are_deleted(experiment: dict[str, Any], tmp_path: Path) -> None:
-    config = build_config(experiment, ["--train.checkpoint_every=1", "--train.keep=2", "--train.selection=none"])
+    config = build_config(experiment, ["--train.checkpoint_every=1", "--train.keep=2"])
     train(config, tmp_path / "run")
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["last", "step-000003", "step-000004"]

@@ -16,22 +16,6 @@ from tests.conftest import logged_iterations
 CPU = torch.device("cpu")
 
 
-def test_operations_are_those_of_the_layers() -> None:
-    """A convolution's multiply-adds count twice; backward takes twice the forward's."""
-    meter = Meter(0, 1, 0, CPU)
-    convolution = torch.nn.Conv2d(4, 8, 3, padding=1, bias=False)
-    images = torch.rand(2, 4, 10, 10, requires_grad=True)
-    with meter.first_step():
-        (_,) = torch.autograd.grad(convolution(images).sum(), images, retain_graph=True)
-        convolution(images).sum().backward()
-    forward = 2 * (2 * 8 * 10 * 10) * (4 * 9)
-    # Two forward passes, the gradient of the images alone, then of images and weights.
-    assert meter._flops == 2 * forward + forward + 2 * forward
-    with meter.first_step():
-        convolution(images)
-    assert meter._flops == 5 * forward, "counted once"
-
-
 class Clock:
     """Time that passes by hand, and a little whenever it is asked for."""
 
@@ -97,5 +81,5 @@ def test_in_the_log(
     monkeypatch.setattr(Domain, "__getitem__", slow)
     train(build_config(experiment), tmp_path / "run")
     lines = logged_iterations(tmp_path / "run")
-    assert all(line["data_wait"] > 0.3 and line["tflops"] > 0 and line["memory_mb"] > 100 for line in lines)
+    assert all(line["data_wait"] > 0.3 and line["memory_mb"] > 100 for line in lines)
     assert "adaptseg prepare" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_unknown_logger() -> None:
 def test_missing_library(experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"train\.loggers: wandb is not installed; pip install 'adaptseg\[wandb\]'"):
-        train(build_config(experiment, ["--train.loggers=[wandb]"]), tmp_path / "run")
+        train(build_config(experiment, ["--train.loggers=[wandb]", "--train.evaluate_every=2"]), tmp_path / "run")
 
 
 class Failing(trackers.Tracker):
@@ -92,7 +92,7 @@ def test_a_service_that_fails_stops_no_training(
 ) -> None:
     monkeypatch.setitem(trackers.TRACKERS, "wandb", Failing)
     monkeypatch.setattr(trackers, "require_trackers", lambda _: None)
-    train(build_config(experiment, ["--train.loggers=[wandb]"]), tmp_path / "run")
+    train(build_config(experiment, ["--train.loggers=[wandb]", "--train.evaluate_every=2"]), tmp_path / "run")
     assert capsys.readouterr().err.count("json gets no more figures: gone") == 1
     assert [event.step for event in board(tmp_path / "run").Images("target")] == [2, 4]
 

@@ -29,7 +29,7 @@ MAX_WAITING = 16
 KEPT_SECONDS = 3600
 """How long uploads are kept, for another run to see them."""
 THUMBNAIL = (320, 320)
-TEMPLATES = Path(__file__).with_name("reports") / "templates"
+TEMPLATES = Path(__file__).parents[1] / "reports" / "templates"
 HEAD = (
     "<h1>adaptseg</h1><p>Drop a photo or pick an example: what the network sees, trained on the source alone and"
     " adapted to the target.</p>"

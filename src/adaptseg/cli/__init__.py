@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from adaptseg.cli import (
 )
 from adaptseg.cli.parser import Parser
 from adaptseg.errors import InputError
+from adaptseg.models.factories import factories_trusted
 from adaptseg.training.preemption import EXIT_RESUMABLE, Preempted
 
 
@@ -70,7 +72,9 @@ def overview() -> Parser:
         ),
     )
     parser.add_argument("--version", action="version", version=f"adaptseg {version('adaptseg')}")
-    commands = parser.add_argument_group("commands (each has --help; --debug shows tracebacks)")
+    commands = parser.add_argument_group(
+        "commands (each has --help; --debug shows tracebacks, --trust-factory runs a model's own code)"
+    )
     commands.description = "\n".join(f"{name:<10} {command.run.__doc__}" for name, command in COMMANDS.items())
     parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS, metavar="COMMAND")
     return parser
@@ -79,14 +83,16 @@ def overview() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; bad input is one line on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    debug, trust_factory = "--debug" in arguments, "--trust-factory" in arguments
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--trust-factory")]
     try:
         if not arguments:
             overview().print_help()
             return
         command = COMMANDS[overview().parse(arguments[:1]).command]
-        command.run(command.parser().parse(arguments[1:]))
+        options = command.parser().parse(arguments[1:])
+        with factories_trusted() if trust_factory else nullcontext():
+            command.run(options)
     except InputError as error:
         if debug:
             raise

@@ -15,7 +15,7 @@ def parser() -> Parser:
         "Write a model for use elsewhere, and compare it with PyTorch on images before it gets its name.",
         (
             "adaptseg export runs/mine --format onnx --out mine.onnx",
-            "adaptseg export runs/mine/checkpoints/chosen --format torch-export --out mine.pt2 --check photos/",
+            "adaptseg export runs/mine/checkpoints/last --format torch-export --out mine.pt2 --check photos/",
             "adaptseg export runs/mine --format hub --out mine-hub --license cc-by-4.0",
         ),
     )

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,7 @@ def examine(data: Path) -> Examination:
 
 def _versions(found: Examination) -> dict[str, Any]:
     python = f"{platform.python_version()} in {sys.prefix}, {platform.platform()}"
-    facts: dict[str, Any] = {"adaptseg": f"{version('adaptseg')} in {Path(__file__).parent}", "python": python}
+    facts: dict[str, Any] = {"adaptseg": f"{version('adaptseg')} in {Path(__file__).parents[1]}", "python": python}
     for name, unmet in ((name, list(_unmet("adaptseg", name))) for name in ("", *_extras())):
         extra = f"adaptseg[{name}]" if name else "adaptseg"
         cure = f"pip install '{extra}'"
@@ -133,7 +132,7 @@ def _devices(found: Examination) -> dict[str, Any]:
         "cores": processors(),
         "threads": torch.get_num_threads(),
         "memory_gb": _memory_gb(),
-        "teraflops": _rates(torch.device("cpu"), lambda: None),
+        "teraflops": _rates(torch.device("cpu")),
     }
     cards = _nvidia_smi()
     for index in range(torch.cuda.device_count()):
@@ -147,10 +146,10 @@ def _devices(found: Examination) -> dict[str, Any]:
             "compute_capability": "{}.{}".format(*capability),
             "bf16": capability >= (8, 0),
             "driver": cards[0] if cards else "unknown",
-            "teraflops": _rates(device, partial(torch.cuda.synchronize, device)),
+            "teraflops": _rates(device),
         }
     if torch.backends.mps.is_available():
-        facts["mps"] = {"teraflops": _rates(torch.device("mps"), torch.mps.synchronize)}
+        facts["mps"] = {"teraflops": _rates(torch.device("mps"))}
     if cards and not torch.cuda.is_available():
         found.warnings.append(
             f"{len(cards)} NVIDIA cards (driver {cards[0]}), but torch {facts['torch']}, cannot use them;"
@@ -178,29 +177,14 @@ def _nvidia_smi() -> list[str]:
     return done.stdout.split() if done.returncode == 0 else []
 
 
-def _rates(device: torch.device, synchronize: Callable[[], None]) -> dict[str, float]:
+def _rates(device: torch.device) -> dict[str, float]:
     import torch
 
-    types = {"float32": torch.float32, "bf16": torch.bfloat16}
-    return {name: round(matmul_rate(device, dtype, synchronize), 3) for name, dtype in types.items()}
-
-
-def matmul_rate(
-    device: torch.device, dtype: torch.dtype, synchronize: Callable[[], None], seconds: float = 0.25
-) -> float:
-    """Return the TFLOP/s of products of square matrices over some seconds."""
-    import torch
+    from adaptseg.models.devices import matmul_rate
 
     side = 512 if device.type == "cpu" else 8192
-    left, right = torch.randn(2, side, side, device=device).to(dtype)
-    product = left @ right
-    synchronize()
-    count, began = 0, time.perf_counter()
-    while (passed := time.perf_counter() - began) < seconds or not count:
-        torch.mm(left, right, out=product)
-        synchronize()
-        count += 1
-    return 2 * side**3 * count / passed / 1e12
+    types = {"float32": torch.float32, "bf16": torch.bfloat16}
+    return {name: round(matmul_rate(device, dtype, side, seconds=0.25), 3) for name, dtype in types.items()}
 
 
 def _downloads() -> str:

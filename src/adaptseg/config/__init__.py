@@ -18,19 +18,10 @@ from adaptseg.config.domain import DomainConfig as DomainConfig
 from adaptseg.config.model import BACKBONES as BACKBONES
 from adaptseg.config.model import LITES as LITES
 from adaptseg.config.model import RESNETS as RESNETS
-from adaptseg.config.model import VITS as VITS
 from adaptseg.config.model import ModelConfig as ModelConfig
 
 LOGGERS = ("wandb", "mlflow")
-CRITERIA = (
-    "entropy",
-    "neighbourhood_density",
-    "flip_agreement",
-    "scale_agreement",
-    "teacher_agreement",
-    "class_frequency_distance",
-    "layout_distance",
-)
+CRITERIA = ("entropy", "class_frequency_distance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +91,13 @@ class TrainConfig:
     """Iterations between lines of metrics.jsonl."""
     evaluate_every: int | None = None
     """Iterations between evaluations; none: only at the end."""
-    selection: str = "class_frequency_distance"
-    """Criterion that chooses a snapshot without target labels (docs/model-selection.md), or none. Snapshots are the
-    evaluations' (without evaluate_every, the checkpoints') and the last iteration's; checkpoints/chosen is the best."""
+    selection: str = "none"
+    """Criterion that chooses a snapshot without target labels: class_frequency_distance or entropy; or none. Snapshots
+    are the evaluations' (without evaluate_every, the checkpoints') and the last; checkpoints/chosen is the best."""
     checkpoint_every: int = 5000
     """Iterations between checkpoints; the last iteration always has one."""
     keep: int = 2
     """Checkpoints kept; older ones are deleted."""
-    sync_batch_norm: bool = False
-    """Several CUDA processes: batch statistics of the whole batch, not of each process's share."""
     skip_nonfinite: int = 0
     """Iterations whose loss or gradient may be infinite or NaN: that many are left out, the next one ends the run."""
     tensorboard: bool = True
@@ -212,8 +201,12 @@ class ExperimentConfig:
     """The loop."""
 
     def __post_init__(self) -> None:
-        """Refuse a seed that the random generators do not take."""
+        """Refuse a seed that the random generators do not take, and what only the package's networks can do."""
         require(0 <= self.seed < 2**31, f"seed is {self.seed}; give 0 … 2147483647")
+        require(
+            self.model.factory is None or not self.optimizer.repeated_updates,
+            "optimizer.repeated_updates is a quirk of the released ResNets' training; leave it out with model.factory",
+        )
 
     @property
     def has_evaluation(self) -> bool:
@@ -250,4 +243,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     result = plain(asdict(config))
     assert isinstance(result, dict)
+    return result
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested keys written with dots: `{"train": {"steps": 3}}` -> `{"train.steps": 3}`."""
+    result: dict[str, Any] = {}
+    for key, value in content.items():
+        nested = isinstance(value, dict) and value and key not in ("label_map", "colors")
+        result |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return result

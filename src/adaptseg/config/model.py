@@ -1,15 +1,20 @@
-"""The configuration of the segmentation network."""
+"""The segmentation network: one of the package's own, or a factory's."""
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from adaptseg.config.checks import require
+from adaptseg.errors import InputError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-LITES = tuple(f"efficientnet_lite{size}" for size in range(3))
 VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in ("small", "base", "large"))
+LITES = tuple(f"efficientnet_lite{size}" for size in range(3))
 BACKBONES = (*RESNETS, "vgg16", *LITES, *(f"mit_b{size}" for size in range(6)), *VITS)
+FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +44,17 @@ class ModelConfig:
     """Initial weights: `imagenet` (docs/networks.md), a file, a run folder, a name on the Hugging Face Hub
     (transformers), or a URL (`URL#sha256=HEX` is checked); none: random weights."""
     preprocessing: str | None = None
-    """`caffe` (BGR minus the ImageNet mean, as the published weights want), `imagenet` (RGB, mean and std) or
-    `tensorflow` (RGB, about -1 … 1); none: as the weights want it."""
+    """`caffe` (BGR minus the ImageNet mean, as the published weights want), `imagenet` (RGB, mean and std),
+    `tensorflow` (RGB, about -1 … 1) or `unit` (RGB, 0 … 1); none: as the weights want it."""
+    factory: str | None = None
+    """A network of your own, `package.module:function` beside the YAML or installed: the function is called with the
+    number of classes and returns a torch.nn.Module; backbone and its other keys do not count then."""
+    factory_options: dict[str, Any] | None = None
+    """Keyword arguments of the factory."""
+    factory_folder: str | None = None
+    """Folder on the import path for the factory; none: the YAML's, without a YAML the working directory."""
+    multiple_of: int | None = None
+    """For a factory's network that takes only sides that are multiples of it: images are scaled up to them."""
 
     def __post_init__(self) -> None:
         """Refuse unknown names."""
@@ -51,7 +65,7 @@ class ModelConfig:
             ("aspp_branches", (2, 4)),
             ("bottleneck_stride", (None, "first", "second")),
             ("batch_norm", (None, "trained", "affine_frozen", "frozen")),
-            ("preprocessing", (None, "caffe", "imagenet", "tensorflow")),
+            ("preprocessing", (None, "caffe", "imagenet", "tensorflow", "unit")),
         ):
             value = getattr(self, key)
             require(value in allowed, f"model.{key} is {value!r}; choose one of {', '.join(map(str, allowed))}")
@@ -68,6 +82,37 @@ class ModelConfig:
             not self.has_decode_head or self.width % 4 == 0,
             f"model.width is {self.width}; give a multiple of 4 for {self.backbone}",
         )
+        self._check_factory()
+
+    def _check_factory(self) -> None:
+        keys = ("factory_options", "factory_folder", "multiple_of")
+        if self.factory is None:
+            alone = next((key for key in keys if getattr(self, key) is not None), None)
+            require(alone is None, f"model.{alone} goes with model.factory; name a factory, or leave it out")
+            return
+        require(
+            FACTORY.fullmatch(self.factory) is not None,
+            f"model.factory is {self.factory!r}; give package.module:function, such as networks:unet",
+        )
+        ours = [key for key, empty in _BACKBONE_KEYS.items() if getattr(self, key) not in empty]
+        require(
+            not ours,
+            f"model.{next(iter(ours), '')} is of the package's own networks; give the factory's options"
+            " as model.factory_options",
+        )
+        require(
+            self.multiple_of is None or 1 <= self.multiple_of <= 256,
+            f"model.multiple_of is {self.multiple_of}; give 1 … 256 pixels, such as 32",
+        )
+        try:
+            json.dumps(self.factory_options)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"model.factory_options: {error}; give numbers, texts, lists and mappings") from error
+
+    @property
+    def name(self) -> str:
+        """The factory's name, or the backbone's."""
+        return self.factory or self.backbone
 
     @property
     def is_transformer(self) -> bool:
@@ -87,3 +132,10 @@ class ModelConfig:
             bottleneck_stride=self.bottleneck_stride or bottleneck_stride,
             batch_norm=self.batch_norm or batch_norm,
         )
+
+
+_BACKBONE_KEYS = {
+    key: (ModelConfig.__dataclass_fields__[key].default, "second")
+    for key in ("backbone", "head", "width", "aspp_branches", "bottleneck_stride")
+}
+"""Keys that say nothing on a factory's network, with what they are then; cards have a stride for every network."""

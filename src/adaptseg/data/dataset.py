@@ -37,6 +37,7 @@ class Domain:
         Raises:
             InputError: files are missing, or no class of the data is in the label space.
         """
+        self.config = config
         self.size = config.size
         self.resize = config.resize or KEEP
         self.label_space = label_space

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from adaptseg.config import TrainConfig
 from adaptseg.data.augmentation import color_jitter, scaled_crop
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
@@ -40,11 +41,7 @@ class StepDataset(Dataset[Batch]):
         domain: Domain,
         role: str,
         seed: int,
-        batch: int,
-        flip: bool,
-        crop: tuple[int, int] | None = None,
-        scale_jitter: tuple[float, float] | None = None,
-        source_jitter: float = 0.0,
+        settings: TrainConfig,
         sampling: RareClassSampling | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
@@ -54,19 +51,16 @@ class StepDataset(Dataset[Batch]):
             domain: the samples.
             role: source or target; separates the random streams.
             seed: of the experiment.
-            batch: samples in a step.
-            flip: mirror at random.
-            crop: width and height of a random part; none: the domain's box, and whole images where there is none.
-            scale_jitter: least and greatest factor of a random scaling before the crop; none: no scaling.
-            source_jitter: strength of random colours, blur and grey, of the source alone; 0: none.
+            settings: its `batch`, `flip`, `crop` (none: the domain's box, or whole samples), `scale_jitter` and
+                `source_jitter` (of the source alone).
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
-        self.domain, self.role, self.seed = domain, role, seed
-        self.batch, self.flip, self.crop, self.sampling = batch, flip, crop, sampling
-        self.scale_jitter = scale_jitter
-        self.color_jitter = source_jitter if role == "source" else 0.0
-        each = batch // share[1]
+        self.domain, self.role, self.seed, self.sampling = domain, role, seed, sampling
+        self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop
+        self.scale_jitter = settings.scale_jitter
+        self.color_jitter = settings.source_jitter if role == "source" else 0.0
+        each = self.batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
 
     def __getitem__(self, step: int) -> Batch:

@@ -98,15 +98,13 @@ def evaluate(
     check_protocol(protocol, segmenter.label_space)
     classes = len(segmenter.label_space)
     device = next(segmenter.parameters()).device
-    training = segmenter.training
-    segmenter.eval()
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     labelled = len(domain) if domain.labelled else 0
-    for sample in read_ahead(domain, progress(range(rank(), labelled, world_size()))):
-        assert sample.label is not None
-        logits = segmenter.main_logits([sample.image])
-        labels = torch.from_numpy(sample.label).to(device)
-        predicted = upsampled_classes(logits, (labels.shape[0], labels.shape[1]), segmenter.align_corners)
-        confusion += confusion_matrix(predicted[0], labels, classes)
-    segmenter.train(training)
+    with segmenter.evaluating():
+        for sample in read_ahead(domain, progress(range(rank(), labelled, world_size()))):
+            assert sample.label is not None
+            logits = segmenter.main_logits([sample.image])
+            labels = torch.from_numpy(sample.label).to(device)
+            predicted = upsampled_classes(logits, (labels.shape[0], labels.shape[1]), segmenter.align_corners)
+            confusion += confusion_matrix(predicted[0], labels, classes)
     return Scores(sum_over_processes(confusion).cpu(), segmenter.label_space, protocol)

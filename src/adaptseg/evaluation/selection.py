@@ -1,131 +1,125 @@
-"""Criteria for choosing a snapshot without labels of the target: computed from predictions on its images alone.
+"""Choosing a snapshot without labels of the target: by its predictions on a few target images, and the source's labels.
 
-Each criterion is one function; `HIGHER_IS_BETTER` says which way it points. How well each of them chooses is in
-docs/model-selection.md.
+The target's labels are read nowhere here. How well the criteria choose is in docs/model-selection.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn import functional
 
-from adaptseg.config import CRITERIA
+from adaptseg.config import ExperimentConfig
+from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array
-from adaptseg.segmenter import inference
+from adaptseg.data.label_spaces import label_space
+from adaptseg.data.sampling import random_generator
+from adaptseg.distributed import rank, sum_over_processes, world_size
+from adaptseg.models.entropy import entropy
+from adaptseg.segmenter.segmenter import Segmenter
 
 PREFIX = "selection/"
 """Of the criteria's names in the log."""
-HIGHER_IS_BETTER = {
-    name: name in ("neighbourhood_density", "flip_agreement", "scale_agreement", "teacher_agreement")
-    for name in CRITERIA
-}
-TEMPERATURE = 0.05
-"""Of neighbourhood density (Saito et al. 2021, section 4)."""
-LAYOUT = (4, 8)
-"""Rows and columns of the cells of an image whose class frequencies are compared."""
+TARGET_IMAGES = 32
+SOURCE_LABELS = 128
 
 Counts = npt.NDArray[np.int64]
-"""Pixels of each class in each cell of the image, (rows, columns, C)."""
+"""Pixels of each class, (C,)."""
 
 
-def entropy(probabilities: Tensor) -> float:
-    """Return the mean entropy of the pixels over log C, 0 … 1; lower is better.
+class SnapshotScorer:
+    """Scores snapshots of one training on always the same images."""
 
-    Morerio et al., "Minimal-Entropy Correlation Alignment for Unsupervised Deep Domain Adaptation", ICLR 2018, choose
-    by it.
+    def __init__(self, images: Sequence[UInt8Array], source: Counts) -> None:
+        """Take what all snapshots are scored on.
 
-    Args:
-        probabilities: (N, C, H, W), summing to 1 over classes.
-    """
-    return float(inference.entropy(probabilities).mean())
+        Args:
+            images: (H, W, 3) of the target, at the size of the evaluation.
+            source: pixels of each class in the source's labels.
+        """
+        self.images, self.source = images, source
 
+    @torch.no_grad()
+    def __call__(self, segmenter: Segmenter, progress: Callable[[range], Iterable[int]] = iter) -> dict[str, float]:
+        """Return each criterion's score; the segmenter is left in the mode that it was in.
 
-def neighbourhood_density(probabilities: Tensor) -> float:
-    """Return the soft neighbourhood density, 0 … log(M - 1); higher is better.
+        The network's own resolution (1/8) is looked at. Of several processes each takes its share of the images.
 
-    Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via Soft Neighborhood Density",
-    ICCV 2021, equations 1 to 3: the entropy of each sample's distribution over all others, a softmax of the cosine
-    similarities of their class probabilities; averaged over samples. Samples with many near neighbours make it high.
+        Args:
+            segmenter: the snapshot.
+            progress: may stop the scoring between images.
 
-    Args:
-        probabilities: (M, C) of M pixels.
-    """
-    features = functional.normalize(probabilities.double())  # float32 would be rounded within autocast.
-    similarities = (features @ features.T / TEMPERATURE).fill_diagonal_(-math.inf)
-    return float(torch.special.entr(similarities.softmax(1)).sum(1).mean())
-
-
-def agreement(confusion: Tensor) -> float:
-    """Return how far two predictions of the same pixels agree, 0 … 1; higher is better.
-
-    It is the mean IoU of one as scored by the other: rare classes count as much as frequent ones. A class that neither
-    has counts as 0, for a network that predicts but a few classes easily agrees with itself.
-
-    Args:
-        confusion: (C, C), pixels by the class in one and in the other prediction.
-    """
-    union = confusion.sum(0) + confusion.sum(1) - confusion.diag()
-    return float((confusion.diag() / union.clamp(min=1)).double().mean())
+        Returns:
+            `entropy`: the mean over pixels, 0 … 1 (Morerio et al., "Minimal-Entropy Correlation Alignment for
+            Unsupervised Deep Domain Adaptation", ICLR 2018), and `class_frequency_distance`; of both low is good.
+        """
+        device = next(segmenter.parameters()).device
+        count, classes = len(self.images), len(segmenter.label_space)
+        entropies = torch.zeros(count, dtype=torch.float64, device=device)
+        predicted = torch.zeros(classes, dtype=torch.int64, device=device)
+        with segmenter.evaluating():
+            for i in progress(range(rank(), count, world_size())):
+                logits = segmenter.main_logits([self.images[i]]).float()
+                entropies[i] = entropy(logits.softmax(1)).mean()
+                predicted += logits.argmax(1).flatten().bincount(minlength=classes)
+        target = sum_over_processes(predicted).cpu().numpy()
+        return {
+            "entropy": float(sum_over_processes(entropies).mean()),
+            "class_frequency_distance": class_frequency_distance(self.source, target),
+        }
 
 
 def class_frequency_distance(source: Counts, target: Counts) -> float:
-    """Return how far the frequencies of predicted classes are from the source labels', 0 … 1; lower is better.
+    """Return the Jensen-Shannon divergence of the classes' frequencies, in bits: 0 alike … 1 no class in common.
 
-    The Jensen-Shannon divergence of the frequencies over the whole image, in bits.
+    Args:
+        source: pixels of each class (C,) in labels of the source.
+        target: the same in predictions on the target.
     """
-    return float(jensen_shannon(source.sum((0, 1)), target.sum((0, 1))))
+
+    def bits(p: npt.NDArray[np.float64]) -> float:
+        return -float((p * np.log2(np.where(p > 0, p, 1))).sum())
+
+    p, q = source / source.sum(), target / target.sum()
+    return bits((p + q) / 2) - (bits(p) + bits(q)) / 2
 
 
-def layout_distance(source: Counts, target: Counts) -> float:
-    """Return how far the layout of predictions is from that of the source's labels, 0 … 1; lower is better.
+def open_scorer(config: ExperimentConfig, source: Domain) -> SnapshotScorer | None:
+    """Read what the snapshots of an experiment are scored on; none where `train.selection` is.
 
-    The Jensen-Shannon divergence of the class frequencies in a cell of the image, in bits, averaged over the cells.
-    It asks of a single snapshot what AdaptSegNet's discriminator asks in training: whether label maps look like the
-    source's (Tsai et al. 2018, section 1).
+    Raises:
+        InputError: the target is missing, or a file is broken.
     """
-    known = (source.sum(2) > 0) & (target.sum(2) > 0)
-    return float(jensen_shannon(source[known], target[known]).mean())
+    if config.train.selection == "none":
+        return None
+    seen = config.domain("evaluation")
+    settings = replace(config.domain("target"), size=seen.size, resize=seen.resize)
+    target = Domain(settings, label_space(config.label_space, config.colors))
+    images = [target[index].image for index in _some(config.seed, "target", len(target), TARGET_IMAGES)]
+    labels = (source.label(index) for index in _some(config.seed, "source", len(source), SOURCE_LABELS))
+    classes = len(source.label_space)
+    counts = np.sum([np.bincount(label.ravel(), minlength=256)[:classes] for label in labels], axis=0)
+    return SnapshotScorer(images, counts)
 
 
-def jensen_shannon(p: Counts, q: Counts) -> npt.NDArray[np.float64]:
-    """Return the Jensen-Shannon divergence of distributions that are given by counts (…, C), 0 … 1, (…)."""
-    p, q = (x / x.sum(-1, keepdims=True) for x in (p, q))
-    middle = (p + q) / 2
-    return _bits(middle) - (_bits(p) + _bits(q)) / 2
-
-
-def _bits(p: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The entropy of distributions (…, C)."""
-    bits: npt.NDArray[np.float64] = -(p * np.log2(np.where(p > 0, p, 1))).sum(-1)
-    return bits
-
-
-def layout_counts(train_ids: UInt8Array, classes: int) -> Counts:
-    """Return how many pixels (H, W) of each class are in each cell of `LAYOUT`; ignored ones are left out."""
-    height, width = train_ids.shape
-    rows, columns = LAYOUT
-    cells = (np.arange(height) * rows // height)[:, None] * columns + np.arange(width) * columns // width
-    labelled = train_ids < classes
-    counts = np.bincount((cells * classes + train_ids)[labelled], minlength=rows * columns * classes)
-    return counts.reshape(rows, columns, classes)
+def _some(seed: int, role: str, count: int, most: int) -> list[int]:
+    """At most `most` of `count` indices: the same for a seed, in order."""
+    return sorted(random_generator(seed, "selection", role).permutation(count)[:most].tolist())
 
 
 def best_snapshot(lines: Iterable[Mapping[str, Any]], criterion: str) -> int | None:
-    """Return the step of the log's best line by a criterion, the first of equal ones; none where no line has it.
+    """Return the step of the log's line with the lowest score, the first of equal ones; none where no line has it.
 
     A broken network's line, with scores that are not finite, is left out.
     """
-    sign = 1 if HIGHER_IS_BETTER[criterion] else -1
     scored = [line for line in lines if PREFIX + criterion in line]
     sound = [line for line in scored if all(math.isfinite(v) for k, v in line.items() if k.startswith(PREFIX))]
-    best = max(sound, key=lambda line: (sign * line[PREFIX + criterion], -line["step"]), default=None)
+    best = min(sound, key=lambda line: (line[PREFIX + criterion], line["step"]), default=None)
     return None if best is None else int(best["step"])
 
 

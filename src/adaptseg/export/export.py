@@ -31,6 +31,7 @@ from adaptseg.export.graph import (
 )
 from adaptseg.methods import uses_target
 from adaptseg.methods.configuration import build_config
+from adaptseg.models.own_network import network_given_as
 from adaptseg.segmenter.download import is_url
 from adaptseg.segmenter.hub import export_card, write_folder
 from adaptseg.segmenter.loading import load_model
@@ -114,7 +115,8 @@ def export(model: str, format: str, out: Path, check: Path | None, license: str 
     try:
         try:
             kind.write(segmenter, card, partial)
-            exported = kind.open(partial)
+            with network_given_as(segmenter.network):
+                exported = kind.open(partial)
             found = agreement(segmenter, exported, images)
         except (OSError, InputError):
             raise

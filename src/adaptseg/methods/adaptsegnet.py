@@ -23,7 +23,7 @@ from adaptseg.config import ExperimentConfig, MethodConfig
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
 from adaptseg.methods.base import Method, level_weights, segment_source
-from adaptseg.methods.losses import adversarial_loss
+from adaptseg.methods.losses import GUESSING_LOSS, adversarial_loss
 from adaptseg.methods.optimizers import has_fused_update
 from adaptseg.models.batch_norm import running_statistics_kept
 from adaptseg.models.discriminator import (
@@ -55,7 +55,7 @@ class AdaptSegNetConfig(MethodConfig):
     def __post_init__(self) -> None:
         """Refuse unknown kinds of GAN."""
         super().__post_init__()
-        if self.gan not in ("vanilla", "least_squares"):
+        if self.gan not in GUESSING_LOSS:
             raise InputError(f"method.gan is {self.gan!r}; choose vanilla or least_squares")
         if self.running_statistics not in ("both", "target"):
             raise InputError(f"method.running_statistics is {self.running_statistics!r}; choose both or target")
@@ -71,6 +71,7 @@ class AdaptSegNet(Method):
         self.lambda_seg = level_weights("lambda_seg", options.lambda_seg, levels)
         self.lambda_adv = level_weights("lambda_adv", options.lambda_adv, levels)
         self.options = options
+        self.guessing_loss = GUESSING_LOSS[options.gan]
         self.discriminators = build_discriminators(
             options.discriminator, self.discriminator_channels(), seed=config.seed + 1
         )
@@ -94,24 +95,24 @@ class AdaptSegNet(Method):
         """Add the segmentation loss's gradients; return the detached outputs of each level, and the losses."""
         return segment_source(self.segmenter, source, self.lambda_seg)
 
-    def target_outputs(self, images: Tensor) -> Sequence[Tensor]:
-        """Return the outputs of each level on target images (N, 3, H, W)."""
+    def level_outputs(self, images: Tensor) -> Sequence[Tensor]:
+        """Return what the domains are told apart by, of each level: the logits of images (N, 3, H, W)."""
         outputs: tuple[Tensor, ...] = self.segmenter(images)
         return outputs
 
-    def discriminator_input(self, logits: Tensor) -> Tensor:
+    def discriminator_input(self, output: Tensor) -> Tensor:
         """Return what the discriminators see of logits (N, C, H, W): class probabilities, same shape.
 
         Raises:
             InputError: the images are too small for the discriminator.
         """
-        height, width = logits.shape[-2:]
+        height, width = output.shape[-2:]
         if min(height, width) < SMALLEST_INPUT:
             raise InputError(
                 f"images of {width}x{height} are too small for the discriminator, which needs {SMALLEST_INPUT};"
                 " make source.size and target.size larger"
             )
-        return logits.float().softmax(1)
+        return output.float().softmax(1)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration: segment, fool, tell apart."""
@@ -121,7 +122,7 @@ class AdaptSegNet(Method):
             source_outputs, losses = self.segment(source)
 
         outputs, output_gradients = [], []
-        for level, output in enumerate(self.target_outputs(target["image"])):
+        for level, output in enumerate(self.level_outputs(target["image"])):
             outputs.append(self.discriminator_input(output))
             seen = outputs[-1].detach().requires_grad_()
             verdict = self.discriminators[level](seen)

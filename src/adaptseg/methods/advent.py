@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adaptseg.methods.adaptsegnet import AdaptSegNet, AdaptSegNetConfig
-from adaptseg.methods.losses import entropy_map
+from adaptseg.models.entropy import self_information
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,6 @@ class AdventConfig(AdaptSegNetConfig):
 class Advent(AdaptSegNet):
     """AdaptSegNet with discriminators on entropy maps."""
 
-    def discriminator_input(self, logits: Tensor) -> Tensor:
+    def discriminator_input(self, output: Tensor) -> Tensor:
         """Return the weighted self-information (N, C, H, W) of logits (N, C, H, W)."""
-        return entropy_map(super().discriminator_input(logits))
+        return self_information(super().discriminator_input(output))

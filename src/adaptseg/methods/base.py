@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,11 +13,14 @@ from adaptseg.config import ExperimentConfig
 from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
+from adaptseg.distributed import is_main, world_size
 from adaptseg.errors import InputError
+from adaptseg.methods.fourier import with_target_style
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.optimizers import segmenter_optimizer
 from adaptseg.models.build import build_network
 from adaptseg.segmenter.initial_settings import with_initial_settings
+from adaptseg.segmenter.network_check import check_network
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -29,6 +33,8 @@ class Method(nn.Module):
 
     uses_target: ClassVar[bool] = True
     """Whether `step` wants a batch of the target."""
+    guessing_loss: float | None = None
+    """Loss `d1`, … of a discriminator that cannot tell the domains apart; none: there are no discriminators."""
 
     def __init__(self, segmenter: Segmenter, config: ExperimentConfig) -> None:
         """Take the segmenter to train and the complete configuration."""
@@ -43,6 +49,14 @@ class Method(nn.Module):
     def smallest_image(self) -> int:
         """Return a height and width, in pixels, that `step` accepts."""
         return 64
+
+    def iteration(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        """Take `step`, with source images in the target's style where `method.fourier_beta` wants it."""
+        beta = self.config.method.fourier_beta
+        if beta and target is not None:
+            styled = with_target_style(source["image"], target["image"], beta)
+            source = Batch(image=styled, label=source["label"], names=source["names"])
+        return self.step(source, target)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration to the parameters.
@@ -63,7 +77,8 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
     What the configuration of the network leaves open is as its initial weights want it.
 
     Raises:
-        InputError: those weights cannot be had, or want something else than the configuration says.
+        InputError: those weights cannot be had, or want something else than the configuration says; or the network
+            of `model.factory` cannot be trained.
     """
     classes = label_space(config.label_space, config.colors)
     model = with_initial_settings(config.model)
@@ -71,7 +86,7 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
     if config.train.gradient_checkpointing:
         network.recompute_activations()
     seen = config.domain("evaluation")
-    return Segmenter(
+    segmenter = Segmenter(
         network,
         classes,
         preprocessing=network.config.preprocessing or "",
@@ -79,6 +94,11 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
         input_size=seen.size,
         resize=seen.resize or KEEP,
     )
+    if config.model.factory is not None:
+        for note in check_network(segmenter, config.train.batch // world_size()):
+            if is_main():
+                print(f"adaptseg: model.factory {config.model.factory}: {note}", file=sys.stderr, flush=True)
+    return segmenter
 
 
 def level_weights(key: str, weights: tuple[float, ...], levels: int) -> tuple[float, ...]:

@@ -60,6 +60,11 @@ class DAFormer(DACS):
         super().__init__(segmenter, config, options)
         self.initial: Segmenter | None = None
         if options.lambda_fd:
+            if not segmenter.network.has_feature_maps:
+                raise InputError(
+                    f"method.lambda_fd needs feature maps, which the network of model.factory {config.model.factory}"
+                    " does not give; set it to 0"
+                )
             if config.model.weights is None:
                 raise InputError("method.lambda_fd needs initial weights to stay near to; set model.weights, or 0")
             names = segmenter.label_space.classes

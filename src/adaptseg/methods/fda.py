@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adaptseg.config import require_in
-from adaptseg.methods.losses import entropy_map
 from adaptseg.methods.minent import MinEnt, MinEntConfig
+from adaptseg.models.entropy import entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,7 @@ class FDAConfig(MinEntConfig):
 class FDA(MinEnt):
     """MinEnt with a robust penalty, on source images in the target's style."""
 
-    def entropy(self, probabilities: Tensor) -> Tensor:
+    def target_loss(self, probabilities: Tensor) -> Tensor:
         """Return the mean Charbonnier penalty of the normalised entropy of probabilities (N, C, H, W)."""
         assert isinstance(self.options, FDAConfig)
-        entropy: Tensor = entropy_map(probabilities).sum(1)
-        return (entropy**2 + 1e-6).pow(self.options.eta).mean()
+        return (entropy(probabilities) ** 2 + 1e-6).pow(self.options.eta).mean()

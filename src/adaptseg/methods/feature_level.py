@@ -62,11 +62,14 @@ class FeatureLevel(AdaptSegNet):
     def discriminator_channels(self) -> list[int]:
         """Return the channels of each level's feature map."""
         channels = []
+        if not self.segmenter.network.has_feature_maps:
+            raise InputError(
+                f"method feature_level needs feature maps, which the network of model.factory"
+                f" {self.config.model.factory} does not give; choose a method on outputs, such as adaptsegnet"
+            )
         for classifier in self.segmenter.network.classifiers():
             if not isinstance(classifier, AtrousSpatialPyramid):
-                raise InputError(
-                    f"method feature_level needs a ResNet or VGG, not model.backbone {self.config.model.backbone}"
-                )
+                raise InputError(f"method feature_level needs a ResNet or VGG, not {self.config.model.name}")
             channels.append(classifier.channels)
         return channels
 
@@ -74,28 +77,28 @@ class FeatureLevel(AdaptSegNet):
         """Add the segmentation loss's gradients; return the detached feature maps of each level, and the losses."""
         images = source["image"]
         size = (images.shape[-2], images.shape[-1])
-        feature_maps = self.target_outputs(images)
+        feature_maps = self.level_outputs(images)
         logits = [self.segmenter.upsample(x, size) for x in self.segmenter.network.classify(feature_maps)]
         losses = backward_segmentation(logits, source, self.lambda_seg)
         return [x.detach() for x in feature_maps], losses
 
-    def target_outputs(self, images: Tensor) -> Sequence[Tensor]:
+    def level_outputs(self, images: Tensor) -> Sequence[Tensor]:
         """Return the feature maps (N, channels, H / 8, W / 8) of each level; the classifiers do not run."""
         return self.segmenter.network.feature_maps(self.segmenter.preprocess(images))
 
-    def discriminator_input(self, logits: Tensor) -> Tensor:
+    def discriminator_input(self, output: Tensor) -> Tensor:
         """Return what the discriminators see of feature maps (N, channels, h, w): the same, or up-sampled.
 
         Raises:
             InputError: it is too small for the discriminator.
         """
-        size = (logits.shape[-2] * self.feature_scale, logits.shape[-1] * self.feature_scale)
+        size = (output.shape[-2] * self.feature_scale, output.shape[-1] * self.feature_scale)
         if min(size) < SMALLEST_INPUT:
             raise InputError(
                 f"method feature_level: feature maps of {size[1]}x{size[0]} are too small for the discriminator, which"
                 f" needs {SMALLEST_INPUT}; take larger images, or raise method.feature_scale (now {self.feature_scale})"
             )
-        features = logits.float()
+        features = output.float()
         if self.feature_scale == 1:
             return features
         return functional.interpolate(features, size=size, mode="bilinear", align_corners=self.segmenter.align_corners)

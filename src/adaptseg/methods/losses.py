@@ -11,6 +11,9 @@ from torch.nn import functional
 from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.distributed import mean_over_processes
 
+GUESSING_LOSS = {"vanilla": math.log(2), "least_squares": 0.25}
+"""Loss by kind of GAN of a discriminator that says ½ everywhere: ½ ln 2, or ½ (½)², on each domain."""
+
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over labelled pixels of -log softmax(logits)[label] (Tsai et al. 2018, equation 3).
@@ -46,17 +49,3 @@ def adversarial_loss(logits: Tensor, domain: float, gan: str) -> Tensor:
     if gan == "least_squares":
         return functional.mse_loss(logits.float(), goal)
     return functional.binary_cross_entropy_with_logits(logits.float(), goal)
-
-
-def entropy_map(probabilities: Tensor) -> Tensor:
-    """Return the weighted self-information -p log2(p + 1e-30) / log2(C), (N, C, H, W) (Vu et al. 2019, section 3.2).
-
-    Args:
-        probabilities: (N, C, H, W), summing to 1 over classes.
-    """
-    return -probabilities * torch.log2(probabilities + 1e-30) / math.log2(probabilities.shape[1])
-
-
-def entropy_loss(probabilities: Tensor) -> Tensor:
-    """Return the mean over pixels of the normalised entropy, in [0, 1] (Vu et al. 2019, equations 1 and 2)."""
-    return entropy_map(probabilities).sum(1).mean()

@@ -35,7 +35,7 @@ class MaxSquareConfig(MinEntConfig):
 class MaxSquare(MinEnt):
     """MinEnt with the maximum squares loss in place of the entropy."""
 
-    def entropy(self, probabilities: Tensor) -> Tensor:
+    def target_loss(self, probabilities: Tensor) -> Tensor:
         """Return the maximum squares loss of probabilities (N, C, H, W), at least -½."""
         assert isinstance(self.options, MaxSquareConfig)
         weights = image_wise_weights(probabilities.detach().argmax(1), probabilities.shape[1], self.options.alpha)

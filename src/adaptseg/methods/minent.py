@@ -13,7 +13,7 @@ from torch import Tensor
 from adaptseg.config import ExperimentConfig, MethodConfig
 from adaptseg.data.loader import Batch
 from adaptseg.methods.base import Method, level_weights, segment_source
-from adaptseg.methods.losses import entropy_loss
+from adaptseg.models.entropy import entropy
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -38,14 +38,14 @@ class MinEnt(Method):
         self.lambda_seg = level_weights("lambda_seg", options.lambda_seg, config.model.levels)
         self.lambda_ent = level_weights("lambda_ent", options.lambda_ent, config.model.levels)
 
-    def entropy(self, probabilities: Tensor) -> Tensor:
-        """Return what is made small on the target, of probabilities (N, C, H, W)."""
-        return entropy_loss(probabilities)
+    def target_loss(self, probabilities: Tensor) -> Tensor:
+        """Return what is made small on the target, of probabilities (N, C, H, W): here their mean entropy."""
+        return entropy(probabilities).mean()
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration: segment the source, then sharpen the target."""
         assert target is not None
         losses = segment_source(self.segmenter, source, self.lambda_seg)[1]
-        entropies = [self.entropy(logits.float().softmax(1)) for logits in self.segmenter(target["image"])]
-        sum(weight * loss for weight, loss in zip(self.lambda_ent, entropies, strict=True)).backward()  # type: ignore[union-attr]
-        return losses | {f"ent{level}": loss.detach() for level, loss in enumerate(entropies, start=1)}
+        target_losses = [self.target_loss(logits.float().softmax(1)) for logits in self.segmenter(target["image"])]
+        sum(weight * loss for weight, loss in zip(self.lambda_ent, target_losses, strict=True)).backward()  # type: ignore[union-attr]
+        return losses | {f"ent{level}": loss.detach() for level, loss in enumerate(target_losses, start=1)}

@@ -21,18 +21,16 @@ class Teacher(nn.Module):
 
     updates: Tensor
 
-    def __init__(self, segmenter: Segmenter, momentum: float, statistics: bool = False) -> None:
+    def __init__(self, segmenter: Segmenter, momentum: float) -> None:
         """Copy the segmenter.
 
         Args:
             segmenter: what will be followed.
             momentum: how much of the teacher each update keeps, in the long run.
-            statistics: batch norm's running statistics follow too, for a teacher that stays in eval mode.
         """
         super().__init__()
         self.segmenter = copy.deepcopy(segmenter).requires_grad_(False)
         self.momentum = momentum
-        self.statistics = statistics
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._updates: int | None = None
 
@@ -44,11 +42,7 @@ class Teacher(nn.Module):
         momentum = min(1 - 1 / (self._updates + 1), self.momentum)
         self._updates += 1
         self.updates += 1
-        torch._foreach_lerp_(self._followed(self.segmenter), self._followed(segmenter), 1 - momentum)
-
-    def _followed(self, segmenter: Segmenter) -> list[Tensor]:
-        buffers = segmenter.network.buffers() if self.statistics else ()
-        return [*segmenter.parameters(), *(buffer for buffer in buffers if buffer.is_floating_point())]
+        torch._foreach_lerp_([*self.segmenter.parameters()], [*segmenter.parameters()], 1 - momentum)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ def running_statistics_kept(network: nn.Module) -> Iterator[None]:
 
     They still normalise by the batch's own statistics.
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
         layer.momentum, layer.num_batches_tracked = 0.0, None

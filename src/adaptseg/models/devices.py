@@ -1,9 +1,10 @@
-"""Which device a network runs on where no training loop chooses it."""
+"""Which device a network runs on where no training loop chooses it, and how fast a device multiplies."""
 
 from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -39,3 +40,23 @@ def processor_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return (names or [platform.machine()])[0]
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, seconds: float = 0.0) -> float:
+    """Return the TFLOP/s of products of square matrices, side x side, over some seconds: of one product at least."""
+
+    def synchronize() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
+
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
+    product = left @ right
+    synchronize()
+    count, began = 0, time.perf_counter()
+    while not count or time.perf_counter() - began < seconds:
+        torch.mm(left, right, out=product)
+        synchronize()
+        count += 1
+    return 2 * side**3 * count / (time.perf_counter() - began) / 1e12

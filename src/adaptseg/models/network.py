@@ -15,6 +15,9 @@ class SegmentationNetwork(nn.Module):
     config: ModelConfig
     """What `build_network` built it from."""
 
+    has_feature_maps = True
+    """Whether `feature_maps` and `classify` can be called apart."""
+
     recompute = False
     """Whether the backward pass computes activations anew, see `recompute_activations`."""
 

@@ -122,15 +122,13 @@ def prediction_strip(segmenter: Segmenter, domain: Domain, images: int = 4) -> U
 
     Labels are not read into it. The segmenter is left in the mode that it was in.
     """
-    training = segmenter.training
-    segmenter.eval()
     columns = []
-    for index in np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int):
-        image = domain[int(index)].image
-        width = max(1, round(image.shape[1] * STRIP_HEIGHT / image.shape[0]))
-        pair = (image, overlay(image, segmenter.label_space.palette[segmenter.predict(image)]))
-        columns.append(np.vstack([resize_image(picture, (width, STRIP_HEIGHT)) for picture in pair]))
-    segmenter.train(training)
+    with segmenter.evaluating():
+        for index in np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int):
+            image = domain[int(index)].image
+            width = max(1, round(image.shape[1] * STRIP_HEIGHT / image.shape[0]))
+            pair = (image, overlay(image, segmenter.label_space.palette[segmenter.predict(image)]))
+            columns.append(np.vstack([resize_image(picture, (width, STRIP_HEIGHT)) for picture in pair]))
     return np.hstack(columns)
 
 

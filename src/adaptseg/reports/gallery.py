@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace, label_space
 from adaptseg.errors import InputError
 from adaptseg.evaluation.evaluate import read_ahead
+from adaptseg.models.entropy import entropy
 from adaptseg.models.upsampling import upsampled_classes
 from adaptseg.reports.runs import Run
 from adaptseg.segmenter.loading import load_model
@@ -189,16 +189,15 @@ def predict_examples(models: Sequence[Path], domain: Domain, count: int, device:
             predictions.append(Prediction(_resized(train_ids, small, Image.Resampling.NEAREST), accuracy))
         label = None if sample.label is None else _resized(sample.label, small, Image.Resampling.NEAREST)
         image = _resized(sample.image, small, Image.Resampling.LANCZOS)
-        entropy = _entropy(logits, (small[1], small[0]), segmenter.align_corners)
-        examples.append(Example(sample.name, image, label, tuple(predictions), entropy))
+        unsure = _entropy(logits, (small[1], small[0]), segmenter.align_corners)
+        examples.append(Example(sample.name, image, label, tuple(predictions), unsure))
     return examples
 
 
 def _entropy(logits: torch.Tensor, size: tuple[int, int], align_corners: bool) -> UInt8Array:
     """Entropy of the predicted probabilities over that of equal ones, 0 … 255, (H, W)."""
     upsampled = functional.interpolate(logits.float().cpu(), size, mode="bilinear", align_corners=align_corners)
-    entropy = torch.special.entr(upsampled.softmax(1)).sum(1)[0] / math.log(logits.shape[1])
-    return np.asarray((255 * entropy.clamp(0, 1)).round().to(torch.uint8))
+    return np.asarray((255 * entropy(upsampled.softmax(1))[0].clamp(0, 1)).round().to(torch.uint8))
 
 
 def _accuracy(train_ids: UInt8Array, label: UInt8Array) -> float:

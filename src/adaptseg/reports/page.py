@@ -16,14 +16,14 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from adaptseg.atomic import write_text
-from adaptseg.config import to_dict
+from adaptseg.config import flat, to_dict
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
 from adaptseg.reports import charts
 from adaptseg.reports.gallery import Gallery, colour, run_gallery
 from adaptseg.reports.panels import MOST_PANELS, miou_panels, panels, readable
-from adaptseg.reports.runs import SOURCE_ONLY, Run, changed_keys, find_baseline, flat, read_run, run_name, unlike
+from adaptseg.reports.runs import SOURCE_ONLY, Run, changed_keys, find_baseline, read_run, run_name, unlike
 from adaptseg.training.run_log import training_cost
 
 COUNTED_LABELS = 48

@@ -40,7 +40,7 @@ class Panel:
 
 
 def readable(key: str) -> str:
-    """Return a figure's name in words: `selection/flip_agreement` -> flip agreement, `d1` -> discriminator (d1)."""
+    """Return a figure's name in words: `selection/some_name` -> some name, `d1` -> discriminator (d1)."""
     kind, _, name = key.rpartition("/")
     if kind == "lr":
         return f"learning rate, {name}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.config import ExperimentConfig, flat, to_dict
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
@@ -20,9 +20,7 @@ from adaptseg.training.checkpoint import WITHOUT_EFFECT
 from adaptseg.training.run_log import read_log
 
 SOURCE_ONLY = "source_only"
-NO_LOSSES = frozenset(
-    {"step", "miou", "skipped", "step_seconds", "images_per_second", "data_wait", "tflops", "memory_mb"}
-)
+NO_LOSSES = frozenset({"step", "miou", "skipped", "step_seconds", "images_per_second", "data_wait", "memory_mb"})
 """Figures of the log that no method made."""
 
 Points = list[tuple[int, float]]
@@ -147,15 +145,6 @@ def unlike(run: Run, other: Run) -> list[str]:
     differing = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
     irrelevant = (WITHOUT_EFFECT | {"data"}) - {"train.steps"}
     return [key for key in differing if not key.startswith(by_design) and key not in irrelevant]
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys written with dots: `{"train": {"steps": 3}}` -> `{"train.steps": 3}`."""
-    result: dict[str, Any] = {}
-    for key, value in content.items():
-        nested = isinstance(value, dict) and value and key not in ("label_map", "colors")
-        result |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return result
 
 
 def changed_keys(config: ExperimentConfig) -> dict[str, Any]:

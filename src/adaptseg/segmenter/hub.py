@@ -29,7 +29,7 @@ def export_card(segmenter: Segmenter, facts: Mapping[str, Any]) -> dict[str, Any
         facts: of its training, as `adaptseg.export.export.training_facts` finds them, and its `license`.
     """
     card = segmenter_card(segmenter)
-    card["model"] |= {"weights": None}  # What training began with, perhaps a path of this machine.
+    card["model"] |= {"weights": None, "factory_folder": None}  # Perhaps paths of this machine.
     palette = segmenter.label_space.palette[: len(segmenter.label_space)].tolist()
     return {EXPORTED: version("adaptseg"), **facts, **card, "palette": palette, "ignore_index": IGNORE_INDEX}
 

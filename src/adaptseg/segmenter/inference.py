@@ -17,6 +17,7 @@ from adaptseg.config import MAX_PIXELS
 from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.geometry import seen_size
 from adaptseg.errors import InputError
+from adaptseg.models.entropy import entropy
 from adaptseg.models.upsampling import upsampled_classes, upsampled_rows
 
 if TYPE_CHECKING:
@@ -75,12 +76,6 @@ WHOLE = Views()
 def confidence(probabilities: Tensor) -> Tensor:
     """Return the largest probability, (N, H, W), 1/C … 1."""
     return probabilities.amax(1)
-
-
-def entropy(probabilities: Tensor) -> Tensor:
-    """Return the entropy over log C, (N, H, W): 0 where one class is certain, 1 where all are equally probable."""
-    terms: Tensor = torch.special.entr(probabilities)
-    return terms.sum(1) / math.log(probabilities.shape[1])
 
 
 MAPS: dict[str, Callable[[Tensor], Tensor]] = {"confidence": confidence, "entropy": entropy}

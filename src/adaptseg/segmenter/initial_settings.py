@@ -41,6 +41,8 @@ def with_initial_settings(model: ModelConfig) -> ModelConfig:
     """
     if model.weights is None:
         return model.filled(*RANDOM)
+    if model.factory is not None and model.weights == "imagenet":
+        raise InputError("model.weights imagenet is for the package's own networks; load weights in model.factory")
     wanted = _wanted(model, model.weights)
     keys = ["preprocessing", *(["bottleneck_stride"] if model.backbone in BOTTLENECK_BACKBONES else [])]
     if wanted is None:
@@ -50,7 +52,7 @@ def with_initial_settings(model: ModelConfig) -> ModelConfig:
                 f"model.weights {model.weights}: nothing tells how they were trained; set {' and '.join(missing)}:"
                 " caffe and first as in Caffe, imagenet and second as in torchvision"
             )
-        return model.filled(*TORCHVISION)
+        return model.filled(*(TORCHVISION if model.factory is None else RANDOM))
     for key, value in zip(keys, wanted, strict=False):
         if getattr(model, key) not in (None, value):
             raise InputError(
@@ -66,6 +68,8 @@ def _wanted(model: ModelConfig, weights: str) -> Settings | None:
     if folder is not None:
         trained = read_model(folder).filled(*RANDOM)
         return trained.preprocessing or "", trained.bottleneck_stride or "", trained.batch_norm or ""
+    if model.factory is not None:
+        return None
     if model.is_transformer:
         return TRANSFORMER
     if model.backbone in LITES:

@@ -20,6 +20,7 @@ from adaptseg.config import ModelConfig
 from adaptseg.models.deeplab import AtrousSpatialPyramid
 from adaptseg.models.efficientnet import EfficientNetLiteNetwork
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.models.own_network import OwnNetwork
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.pretrained import named_weights
@@ -34,7 +35,7 @@ from adaptseg.segmenter.state_dicts import (
     read_state_dict,
     without_prefixes,
 )
-from adaptseg.segmenter.weights import find_checkpoint
+from adaptseg.segmenter.weights import find_checkpoint, weight_files
 
 LITE_CLASSIFIER = re.compile(r"_(conv_head|bn1|fc)\.")
 # torchvision counts the pooling layers after stages 4 and 5, which the segmenter has not.
@@ -52,6 +53,9 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
     if weights is None:
         return segmenter
     network, where = segmenter.network, f"model.weights {weights}"
+    if isinstance(network, OwnNetwork):
+        _initialise_own(network, weights)
+        return segmenter
     if not is_url(weights) and find_checkpoint(Path(weights)) is not None:
         notes = initialise_from(network, load_model(weights).network.state_dict(), model)
     elif isinstance(network, EfficientNetLiteNetwork):
@@ -69,6 +73,14 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
     for note in notes:
         print(f"adaptseg: {where}: {note}", file=sys.stderr, flush=True)
     return segmenter
+
+
+def _initialise_own(network: OwnNetwork, weights: str) -> None:
+    """Load a run's weights, or a state dict of the module itself; no code is run for it."""
+    folder = None if is_url(weights) else find_checkpoint(Path(weights))
+    state = read_state_dict(weight_files(folder)[1] if folder is not None else local_file(weights))
+    hint = "give a state dict of the factory's network, or a run of the same factory"
+    load_state(network.module, without_prefixes(state), f"model.weights {weights}", hint=hint)
 
 
 def initialise_from(network: SegmentationNetwork, state: Mapping[str, Tensor], model: ModelConfig) -> list[str]:

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from adaptseg.errors import InputError
 from adaptseg.models.devices import choose_device
+from adaptseg.models.own_network import own_network
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.released import released_segmenter
 from adaptseg.segmenter.segmenter import Segmenter
@@ -16,7 +18,12 @@ from adaptseg.segmenter.state_dicts import read_state_dict
 from adaptseg.segmenter.weights import card_in, find_checkpoint, read_card_and_weights, read_folder, required_checkpoint
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> Segmenter:
+def load_model(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    network: nn.Module | None = None,
+    trust_factory: bool = False,
+) -> Segmenter:
     """Return a segmenter in eval mode.
 
     Args:
@@ -25,13 +32,16 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Segmente
             keys with or without `Scale.` or `module.`), as file or as http(s) URL, to which `#sha256=HEX` may be
             added.
         device: where its weights go: auto, cpu, cuda, cuda:N or mps.
+        network: for a model that was trained with a network of one's own, that network; a copy takes the weights.
+        trust_factory: else, run the code that the model's card names (`model.factory`) to make the network.
 
     Raises:
-        InputError: nothing is there, the file is broken or holds code, its keys fit no network, or there is no such
-            device.
+        InputError: nothing is there, the file is broken or holds code, its keys fit no network, its network is made
+            by code that nobody trusts, or there is no such device.
     """
     place = choose_device(device) if isinstance(device, str) else device
-    segmenter = _load(path)
+    with own_network(network, trust_factory):
+        segmenter = _load(path)
     segmenter.origin = str(path)
     return segmenter.to(place)
 

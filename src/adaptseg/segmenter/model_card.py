@@ -115,7 +115,7 @@ def model_card(card: Mapping[str, Any]) -> str:
     Args:
         card: as `adaptseg.segmenter.hub.export_card` returns it; what it does not know is left out.
     """
-    sections = (_head(card), _use(), _classes(card), _training(card), _license(card), _citation(card))
+    sections = (_head(card), _use(card), _classes(card), _training(card), _license(card), _citation(card))
     lines = [line for section in sections for line in section]
     return f"---\n{_front_matter(card)}\n---\n\n" + "\n".join(lines).rstrip("\n") + "\n"
 
@@ -153,28 +153,35 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
     model = card["model"]
     yield f"# {_title(card)}"
     yield ""
-    head = f"{model['head'] or 'light'} decode head" if model["backbone"].startswith(("mit", "dino")) else "DeepLab-v2"
-    yield (
-        f"Gives each pixel of a photograph one of {len(card['classes'])} classes. {model['backbone']}"
-        f" (width {model['width']}), {head}."
-    )
+    yield f"Gives each pixel of a photograph one of {len(card['classes'])} classes. {_network(model)}."
     if card.get("target"):
         yield f"Trained on labelled images of one domain, adapted to unlabelled ones of another by `{card['method']}`."
     yield ""
 
 
-def _use() -> Iterator[str]:
+def _network(model: Mapping[str, Any]) -> str:
+    if model.get("factory"):
+        return f"The network is its author's own, `{model['factory']}`"
+    head = f"{model['head'] or 'light'} decode head" if model["backbone"].startswith(("mit", "dino")) else "DeepLab-v2"
+    return f"{model['backbone']} (width {model['width']}), {head}"
+
+
+def _use(card: Mapping[str, Any]) -> Iterator[str]:
+    own = bool(card["model"].get("factory"))
+    network = ", network=NETWORK" if own else ""
     yield from (
         "## Use",
         "",
         "```python",
         "import adaptseg",
         "",
-        'segmenter = adaptseg.Segmenter.from_pretrained("FOLDER-OR-USER/MODEL")',
+        f'segmenter = adaptseg.Segmenter.from_pretrained("FOLDER-OR-USER/MODEL"{network})',
         'train_ids = segmenter.predict("photo.jpg")  # uint8 (H, W); names in segmenter.label_space.classes',
         "```",
         "",
-        "`model.safetensors` and `config.json` hold everything; no code is run to load them.",
+        "NETWORK is the torch.nn.Module whose weights these are; its code is not here."
+        if own
+        else "`model.safetensors` and `config.json` hold everything; no code is run to load them.",
         "",
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,6 +18,7 @@ from adaptseg.data.files import UInt8Array
 from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.models.own_network import own_network
 from adaptseg.segmenter import hub, inference
 from adaptseg.segmenter.images import ImageLike, is_several, overlay, rgb_array
 from adaptseg.segmenter.preprocessing import PREPROCESSING
@@ -87,6 +89,16 @@ class Segmenter(nn.Module):
         """Return the logits of each level at the size of the RGB images (N, 3, H, W), values 0 … 255."""
         size = (images.shape[-2], images.shape[-1])
         return tuple(self.upsample(logits, size) for logits in self.network(self.preprocess(images)))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Be in eval mode within the block, and afterwards in the mode that it was in, whatever happens."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
 
     def main_logits(self, images: Sequence[UInt8Array]) -> Tensor:
         """Return the main level's logits (N, C, h, w), at the network's resolution, of images of one size (H, W, 3)."""
@@ -183,20 +195,29 @@ class Segmenter(nn.Module):
         hub.write_folder(self, hub.export_card(self, {"license": license} if license else {}), Path(folder))
 
     @staticmethod
-    def from_pretrained(folder_or_repo_id: str | Path, revision: str | None = None) -> Segmenter:
+    def from_pretrained(
+        folder_or_repo_id: str | Path,
+        revision: str | None = None,
+        network: nn.Module | None = None,
+        trust_factory: bool = False,
+    ) -> Segmenter:
         """Return a segmenter in eval mode from a folder, or from a repository of the hub (kept in the hub's cache).
 
         Args:
             folder_or_repo_id: what `save_pretrained` wrote, a run folder, or a name such as user/model.
             revision: branch, tag or commit of the repository.
+            network: as of `adaptseg.load_model`.
+            trust_factory: as of `adaptseg.load_model`.
 
         Raises:
-            InputError: there is no such folder or repository, the network is away, or the files are broken.
+            InputError: there is no such folder or repository, the internet is away, the files are broken, or the
+                model's network is made by code that nobody trusts.
         """
         is_folder = os.path.isdir(folder_or_repo_id)
         path = Path(folder_or_repo_id) if is_folder else hub.fetch(str(folder_or_repo_id), revision)
-        network, settings = read_folder(required_checkpoint(path))
-        segmenter = Segmenter(network, **settings).eval()
+        with own_network(network, trust_factory):
+            built, settings = read_folder(required_checkpoint(path))
+        segmenter = Segmenter(built, **settings).eval()
         segmenter.origin = str(folder_or_repo_id)
         return segmenter
 

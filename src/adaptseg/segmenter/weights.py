@@ -17,7 +17,9 @@ from adaptseg.data.geometry import KEEP, SQUEEZE, TO_HEIGHT
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.build import build_network
+from adaptseg.models.factories import require_trust
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.models.own_network import is_network_given
 from adaptseg.segmenter.preprocessing import PREPROCESSING
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict, shape_of
 
@@ -103,18 +105,18 @@ def read_folder(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
     Raises:
         InputError: a file is missing or broken, or holds code.
     """
-    card, weights = _files(folder)
+    card, weights = weight_files(folder)
     return read_card_and_weights(_read_text(card), str(card), weights)
 
 
 def read_model(folder: Path) -> ModelConfig:
     """Return how the network of one of our folders was built; raises `InputError` where its card is broken."""
-    card = _files(folder)[0]
+    card = weight_files(folder)[0]
     return _read_card(_read_text(card), str(card))[0]
 
 
-def _files(folder: Path) -> tuple[Path, Path]:
-    """Return card and weights."""
+def weight_files(folder: Path) -> tuple[Path, Path]:
+    """Return card and weights of one of our folders."""
     ours = (folder / SEGMENTER_CARD).is_file()
     names = (SEGMENTER_CARD, SEGMENTER_WEIGHTS) if ours else (HUB_CARD, HUB_WEIGHTS)
     return folder / names[0], folder / names[1]
@@ -128,17 +130,23 @@ def _read_text(card: Path) -> str:
 
 
 def read_card_and_weights(card: str, where: str, weights: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
-    """Return what `read_folder` does, of a card, which `where` names, and the weights of a file; raises likewise."""
+    """Return what `read_folder` does, of a card, which `where` names, and the weights of a file; raises likewise.
+
+    A card that names a factory is refused, unless `require_trust` passes, or the network is given in its place.
+    """
     model, settings = _read_card(card, where)
     state = read_state_dict(weights)
     stem = state.get("features.0.weight" if model.backbone == "vgg16" else "conv1.weight")
-    if stem is not None and stem.shape[:1] != (model.width,):  # Before memory is taken for a network of that width.
+    if model.factory is not None and not is_network_given():
+        require_trust(model, where)
+    elif stem is not None and stem.shape[:1] != (model.width,):  # Before memory is taken for a network of that width.
         raise InputError(
             f"{weights}: its first convolution is {shape_of(stem)}, but {where} has width {model.width};"
             " take an older checkpoint"
         )
     network = build_network(model, len(settings["label_space"]), seed=0)
-    load_state(network, state, str(weights))
+    hint = "give the network that they were trained in" if model.factory else ""
+    load_state(network, state, str(weights), hint=hint)
     return network, settings
 
 

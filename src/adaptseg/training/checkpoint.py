@@ -9,6 +9,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from operator import index
 from pathlib import Path
@@ -24,16 +25,21 @@ from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import as_trained, with_absolute_paths
 from adaptseg.methods.base import Method
-from adaptseg.methods.teacher import Teacher
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict
 from adaptseg.segmenter.weights import save_segmenter
 
 METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"
-AVERAGE_WEIGHTS = "average.safetensors"
 CHECKPOINT_CARD = "checkpoint.json"
 WITHOUT_EFFECT = frozenset(
-    {"out", "description", "prepared", "colors", *(f"{role}.prepared" for role in ("source", "target", "evaluation"))}
+    {
+        "out",
+        "description",
+        "prepared",
+        "colors",
+        "model.factory_folder",
+        *(f"{role}.prepared" for role in ("source", "target", "evaluation")),
+    }
     | {
         f"train.{key}"
         for key in ("steps", "keep", "device", "workers", "tensorboard", "loggers", "report", "skip_nonfinite")
@@ -43,36 +49,34 @@ WITHOUT_EFFECT = frozenset(
 """Keys that may change on resuming: none of them changes the weights of a step."""
 
 
-def save_checkpoint(
-    run: Path,
-    step: int,
-    method: Method,
-    optimizers: Mapping[str, Optimizer],
-    config: ExperimentConfig,
-    average: Teacher | None = None,
-) -> Path:
+@dataclass
+class TrainingState:
+    """A training between two iterations: with its configuration, all that it needs to go on."""
+
+    config: ExperimentConfig
+    method: Method
+    optimizers: dict[str, Optimizer]
+    step: int = 0
+    """Number of finished iterations."""
+
+
+def save_checkpoint(run: Path, state: TrainingState) -> Path:
     """Write `checkpoints/step-NNNNNN`, point `last` to it, and delete all but the newest `train.keep` and `chosen`.
 
     Args:
         run: the run folder.
-        step: number of finished iterations.
-        method: its segmenter is saved apart from its other networks.
-        optimizers: by name.
-        config: the complete configuration, saved with it.
-        average: the averaged weights by which snapshots are scored, where the method has no teacher.
+        state: the method's segmenter is saved apart from its other networks.
 
     Raises:
         InputError: the disk is full or cannot be written to; the checkpoints there are kept.
     """
     checkpoints = run / "checkpoints"
-    final = checkpoints / checkpoint_name(step)
+    final = checkpoints / checkpoint_name(state.step)
     partial = checkpoints / f".{final.name}.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _write(partial, step, method, optimizers, config)
-        if average is not None:
-            (partial / AVERAGE_WEIGHTS).write_bytes(save(_contiguous(average.state_dict())))
+        _write(partial, state)
         for path in (*partial.iterdir(), partial):
             _sync(path)
         shutil.rmtree(final, ignore_errors=True)
@@ -85,26 +89,21 @@ def save_checkpoint(
             f"{final}: cannot be written ({str(error).splitlines()[0]}); make room or make the folder writable,"
             " then go on with --resume; the last checkpoint is kept"
         ) from error
-    for old in saved_checkpoints(run)[: -config.train.keep]:
+    for old in saved_checkpoints(run)[: -state.config.train.keep]:
         if old.name != chosen_checkpoint(run):
             shutil.rmtree(old)
     return final
 
 
-def _write(
-    folder: Path, step: int, method: Method, optimizers: Mapping[str, Optimizer], config: ExperimentConfig
-) -> None:
-    save_segmenter(folder, method.segmenter)
-    own = {name: value for name, value in method.state_dict().items() if not name.startswith("segmenter.")}
-    (folder / METHOD_WEIGHTS).write_bytes(save(_contiguous(own)))
-    state = {"optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()}}
-    torch.save(state, folder / TRAINING_STATE)
-    card = {"step": step, "config": to_dict(config), "versions": versions()}
+def _write(folder: Path, state: TrainingState) -> None:
+    save_segmenter(folder, state.method.segmenter)
+    weights = state.method.state_dict().items()
+    own = {name: x.detach().cpu().contiguous() for name, x in weights if not name.startswith("segmenter.")}
+    (folder / METHOD_WEIGHTS).write_bytes(save(own))
+    optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
+    torch.save({"optimizers": optimizers}, folder / TRAINING_STATE)
+    card = {"step": state.step, "config": to_dict(state.config), "versions": versions()}
     (folder / CHECKPOINT_CARD).write_text(json.dumps(card, indent=2) + "\n")
-
-
-def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
 def _sync(path: Path) -> None:
@@ -157,32 +156,23 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in ("adaptseg", "torch", "numpy")}}
 
 
-def load_checkpoint(
-    run: Path,
-    method: Method,
-    optimizers: Mapping[str, Optimizer],
-    config: ExperimentConfig,
-    allow_changes: bool = False,
-    average: Teacher | None = None,
-) -> int:
-    """Restore the newest checkpoint of a run and return the number of finished iterations.
+def load_checkpoint(run: Path, state: TrainingState, allow_changes: bool = False) -> None:
+    """Restore the newest checkpoint of a run.
 
     Args:
         run: the run folder.
-        method: takes the weights.
-        optimizers: take their state; learning rates and the like stay those of `config`.
-        config: what the run goes on with.
+        state: takes weights, the optimisers' state and the step; learning rates and the like stay those of its
+            configuration.
         allow_changes: say what differs from the checkpoint's configuration, and go on.
-        average: takes the averaged weights; they begin anew where the run kept none.
 
     Raises:
-        InputError: there is no checkpoint, it is broken, or its configuration differs from `config`.
+        InputError: there is no checkpoint, it is broken, or its configuration differs from the state's.
     """
     folder = next(iter(reversed(saved_checkpoints(run))), None)
     if folder is None:
         raise InputError(f"{run}: no checkpoint to resume from; train without --resume")
     step, started_with = _read_card(folder)
-    differing = differences(started_with, _comparable(json.loads(json.dumps(to_dict(config)))))
+    differing = differences(started_with, _comparable(json.loads(json.dumps(to_dict(state.config)))))
     if differing and not allow_changes:
         raise InputError(
             f"{run}: the run was started with another configuration ({'; '.join(differing)});"
@@ -190,22 +180,14 @@ def load_checkpoint(
         )
     if differing:
         print(f"adaptseg: {run}: goes on with changes: {'; '.join(differing)}", file=sys.stderr)
-    if step > config.train.steps:
-        raise InputError(f"{folder}: is beyond train.steps {config.train.steps}; set it to at least {step}")
+    if step > state.config.train.steps:
+        raise InputError(f"{folder}: is beyond train.steps {state.config.train.steps}; set it to at least {step}")
+    method = state.method
     load_state(method.segmenter.network, read_state_dict(folder / "segmenter.safetensors"), str(folder))
     kept = [name for name in method.state_dict() if name.startswith("segmenter.")]
     load_state(method, read_state_dict(folder / METHOD_WEIGHTS), str(folder / METHOD_WEIGHTS), kept)
-    _load_optimizers(folder / TRAINING_STATE, optimizers)
-    _load_average(folder / AVERAGE_WEIGHTS, method, average)
-    return step
-
-
-def _load_average(path: Path, method: Method, average: Teacher | None) -> None:
-    if average is not None:
-        if path.is_file():
-            load_state(average, read_state_dict(path), str(path))
-        else:
-            average.segmenter.load_state_dict(method.segmenter.state_dict())
+    _load_optimizers(folder / TRAINING_STATE, state.optimizers)
+    state.step = step
 
 
 def _load_optimizers(path: Path, optimizers: Mapping[str, Optimizer]) -> None:

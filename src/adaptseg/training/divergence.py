@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -52,10 +51,9 @@ class FiniteWatch:
 class CollapseWatch:
     """Tells once when a discriminator's loss has stayed at 0, or at that of guessing, for `patience` steps."""
 
-    def __init__(self, gan: str = "vanilla", patience: int = 2000) -> None:
-        """Wait for `patience` steps before saying anything about discriminators trained by `gan`."""
-        # A discriminator that says ½ everywhere: ½ ln 2, or ½ (½)², on each domain.
-        self.guessing = {"vanilla": math.log(2), "least_squares": 0.25}[gan]
+    def __init__(self, guessing: float | None, patience: int = 2000) -> None:
+        """Wait for `patience` steps; `guessing` is `Method.guessing_loss`, without which nothing is ever said."""
+        self.guessing = guessing
         self.patience = patience
         self._since: dict[tuple[str, str], int] = {}
         self._told: set[tuple[str, str]] = set()
@@ -64,7 +62,7 @@ class CollapseWatch:
         """Return what to say about the losses of a logged step, mostly nothing."""
         lines = []
         for name, value in losses.items():
-            if not (name.startswith("d") and name[1:].isdigit()):
+            if self.guessing is None or not (name.startswith("d") and name[1:].isdigit()):
                 continue
             states = {
                 "at 0: it wins, the segmenter learns nothing from it; lower method.discriminator.lr": value < 0.005,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import open_domains
 from adaptseg.data.loader import Batch, StepDataset, to_device
 from adaptseg.errors import InputError
+from adaptseg.evaluation.selection import open_scorer
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.segmenter.initial_weights import initialise
@@ -36,6 +38,7 @@ def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
     fabric = open_fabric(config)
     method = build_method(initialise(build_segmenter(config), config.model), config).to(fabric.device)
     domains = open_domains(config, method.uses_target)
+    open_scorer(config, domains.source)
     used = domains.by_role()
     for role, absent in (
         ("source", ""),
@@ -76,9 +79,10 @@ def _parameters(module: nn.Module) -> int:
 def _describe_networks(config: ExperimentConfig, method: Method) -> Iterator[str]:
     model = config.model
     segmenter = _parameters(method.segmenter)
+    weights = model.weights or ("random" if model.factory is None else "as the factory gives them")
     yield (
-        f"segmenter   {model.backbone}, {model.levels} level{'s' if model.levels > 1 else ''},"
-        f" {segmenter / 1e6:.1f} M parameters, initial weights {model.weights or 'random'}"
+        f"segmenter   {model.name}, {model.levels} level{'s' if model.levels > 1 else ''},"
+        f" {segmenter / 1e6:.1f} M parameters, initial weights {weights}"
     )
     beside = _parameters(method) - segmenter
     options = ", ".join(f"{key} {value}" for key, value in vars(config.method).items() if key.startswith("lambda"))
@@ -91,10 +95,10 @@ def _one_step(config: ExperimentConfig, method: Method, source: Domain, target: 
 
     def small_batch(domain: Domain, role: str) -> Batch:
         domain.size, domain.prepared = (side, side), None
-        batch = StepDataset(domain, role, config.seed, batch=1, flip=config.train.flip)[0]
+        batch = StepDataset(domain, role, config.seed, replace(config.train, batch=1, crop=None))[0]
         return to_device(batch, next(method.parameters()).device)
 
-    losses = method.step(small_batch(source, "source"), small_batch(target, "target") if target else None)
+    losses = method.iteration(small_batch(source, "source"), small_batch(target, "target") if target else None)
     for optimizer in method.optimizers().values():
         optimizer.step()
     values = {name: float(loss) for name, loss in losses.items()}
@@ -111,10 +115,8 @@ def _describe_training(config: ExperimentConfig, method: Method, run: Path) -> I
     # Weights, and what the optimisers keep of each trained one: SGD a momentum, Adam two averages.
     kept = 2 if config.optimizer.name == "adam" else 1
     segmenter, every = _parameters(method.segmenter), _parameters(method)
-    chooses = train.selection != "none"
-    average = segmenter if chooses and not hasattr(method, "teacher") else 0
-    megabytes = 4 * (every + kept * segmenter + 2 * (every - segmenter) + average) / 1e6
-    chosen = ", and the one that is chosen" if chooses else ""
+    megabytes = 4 * (every + kept * segmenter + 2 * (every - segmenter)) / 1e6
+    chosen = "" if train.selection == "none" else ", and the one that is chosen"
     kept_ones = f"{train.keep} are kept{chosen}"
     yield f"checkpoints every {train.checkpoint_every} steps, about {megabytes:.0f} MB each; {kept_ones}"
     yield f"run folder  {run}{' (exists)' if run.exists() else ''}; nothing was written"

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig
@@ -33,19 +32,17 @@ from adaptseg.distributed import (
 )
 from adaptseg.errors import InputError
 from adaptseg.evaluation.evaluate import Scores, evaluate
-from adaptseg.evaluation.selection import PREFIX, best_snapshot, selection_result
-from adaptseg.evaluation.snapshot_scores import find_scorer
+from adaptseg.evaluation.selection import PREFIX, best_snapshot, open_scorer, selection_result
 from adaptseg.experiment import write_config
 from adaptseg.methods import build_method
-from adaptseg.methods.base import Method, build_segmenter
-from adaptseg.methods.fourier import with_target_style
+from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.optimizers import poly_factor, set_learning_rates
-from adaptseg.methods.teacher import Teacher
 from adaptseg.predict.predictions import prediction_strip
 from adaptseg.progress import Progress
 from adaptseg.segmenter.initial_weights import initialise
 from adaptseg.segmenter.loading import load_model
 from adaptseg.training.checkpoint import (
+    TrainingState,
     checkpoint_name,
     chosen_checkpoint,
     load_checkpoint,
@@ -59,9 +56,6 @@ from adaptseg.training.preemption import Preempted, StopRequest
 from adaptseg.training.run_lock import run_lock
 from adaptseg.training.run_log import RunLog, read_log
 from adaptseg.training.throughput import Meter
-
-AVERAGE_MOMENTUM = 0.99
-"""Of the averaged weights by which snapshots are scored, where the method has no teacher of its own."""
 
 
 def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_changes: bool = False) -> Scores:
@@ -87,18 +81,17 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
     method = build_method(segmenter, config).to(fabric.device)
-    if config.train.sync_batch_norm and world_size() > 1:
-        method = synchronised(method)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
     method.segmenter.values = domains.source.class_values()
     with run_lock(run) if is_main() else nullcontext(), StopRequest() as stop:
         if not resume:
             refuse_existing(run)  # Another process may have finished one meanwhile.
-        training = Training(fabric, method, method.optimizers(), domains, config, run, stop)
-        resumed = training.load(allow_changes) if resume else None
+        training = Training(fabric, TrainingState(config, method, method.optimizers()), domains, run, stop)
+        if resume:
+            training.load(allow_changes)
         barrier()
-        scores = training.iterate(resumed)
+        scores = training.iterate()
         selection = training.selection()
         if is_main():
             write_result(run, config, scores, selection)
@@ -136,58 +129,33 @@ def open_fabric(config: ExperimentConfig) -> Fabric:
         raise InputError(f"train.device {config.train.device!r}: {reason}; choose auto, cpu, cuda or mps") from error
 
 
-def synchronised(method: Method) -> Method:
-    """Return the method with batch statistics over all processes; raises `InputError` on a CPU, which has none."""
-    if next(method.parameters()).device.type != "cuda":
-        raise InputError("train.sync_batch_norm needs CUDA devices; leave it out")
-    converted: Method = nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
-    return converted
-
-
 class Training:
     """The loop: one update of each optimiser per iteration, with its schedule, log and checkpoints."""
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        method: Method,
-        optimizers: dict[str, Optimizer],
-        domains: Domains,
-        config: ExperimentConfig,
-        run: Path,
-        stop: StopRequest,
-    ) -> None:
+    def __init__(self, fabric: Fabric, state: TrainingState, domains: Domains, run: Path, stop: StopRequest) -> None:
         """Take what a training needs; nothing is written yet."""
-        self.fabric, self.method, self.optimizers, self.domains = fabric, method, optimizers, domains
-        self.config, self.run, self.stop = config, run, stop
+        self.fabric, self.state, self.domains, self.run, self.stop = fabric, state, domains, run, stop
+        self.config, self.method = state.config, state.method
         self.finite = FiniteWatch()
-        self.collapse = CollapseWatch(getattr(config.method, "gan", "vanilla"))
+        self.collapse = CollapseWatch(self.method.guessing_loss)
         self.skipped = 0
-        self.scorer = find_scorer(config, domains.source, method.uses_target)
-        teacher = getattr(method, "teacher", None)
-        averages = self.scorer is not None and teacher is None
-        self.average = Teacher(method.segmenter, AVERAGE_MOMENTUM, statistics=True) if averages else None
-        self.teacher: Teacher | None = teacher or self.average
-        """What snapshots have to agree with; none where they are not scored."""
+        self.scorer = open_scorer(self.config, domains.source)
         self.saved: int | None = None
         """Step of the newest checkpoint."""
 
-    def load(self, allow_changes: bool) -> int:
-        """Restore the run's last checkpoint, and return the number of finished iterations."""
-        return load_checkpoint(self.run, self.method, self.optimizers, self.config, allow_changes, self.average)
+    def load(self, allow_changes: bool) -> None:
+        """Restore the run's last checkpoint."""
+        load_checkpoint(self.run, self.state, allow_changes)
+        self.saved = self.state.step
 
-    def iterate(self, resumed: int | None) -> Scores:
+    def iterate(self) -> Scores:
         """Run the iterations up to `train.steps`, and score the result.
-
-        Args:
-            resumed: number of iterations that the loaded checkpoint has behind it; none for a new run.
 
         Raises:
             InputError: the training diverges, or a file is wrong; the last checkpoint is kept.
             Preempted: as `train`.
         """
-        settings = self.config.train
-        start, self.saved = resumed or 0, resumed
+        settings, start = self.config.train, self.state.step
         if is_main():
             write_config(self.config, self.run / "config.yaml")
             if start < settings.steps:
@@ -198,23 +166,22 @@ class Training:
         if self.domains.target:
             target = domain_batches(self.domains.target, "target", self.config, start, self.fabric.device)
         log = RunLog(self.run, start, self.config, writes=is_main())
-        if resumed:
+        if start:
             self.choose()  # As at that step: the run may have gone further, or ended there.
         try:
-            self.run_iterations(start, source, target, log)
+            self.run_iterations(source, target, log)
             log.picture(settings.steps, self.target_picture)
             scores = self.evaluate()
-            self.score_snapshot(log, settings.steps, scores)
+            self.score_snapshot(log, scores)
             return scores
         finally:
             log.close()
 
-    def run_iterations(self, start: int, source: Iterator[Batch], target: Iterator[Batch] | None, log: RunLog) -> None:
-        """Run the iterations from `start` on, with their log, snapshots and checkpoints."""
-        settings = self.config.train
+    def run_iterations(self, source: Iterator[Batch], target: Iterator[Batch] | None, log: RunLog) -> None:
+        """Run the iterations that are left, with their log, snapshots and checkpoints."""
+        settings, start = self.config.train, self.state.step
         snapshot_every = settings.evaluate_every or (settings.checkpoint_every if self.scorer else 0)
         self.method.train()
-        step = start
         try:
             with Progress(settings.steps, start, shown=is_main()) as progress:
                 images = settings.batch * (2 if target else 1)
@@ -223,20 +190,19 @@ class Training:
                     self.stop.check(any_process)
                     if snapshot_every and step and step % snapshot_every == 0:
                         with meter.paused():
-                            self.score_snapshot(log, step, self.evaluate() if settings.evaluate_every else None)
+                            self.score_snapshot(log, self.evaluate() if settings.evaluate_every else None)
                             log.picture(step, self.target_picture)
                     with meter.waiting():
                         batches = self.next_batches(source, target)
-                    with meter.first_step():
-                        losses = self.update(step, *batches)
-                    done = step + 1
+                    losses = self.update(*batches)
+                    self.state.step = done = step + 1
                     if done % settings.log_every == 0 or done == settings.steps:
-                        self.log(log, progress, meter, done, losses)
+                        self.log(log, progress, meter, losses)
                     if done % settings.checkpoint_every == 0 or done == settings.steps:
-                        self.save(done)
+                        self.save()
         except Preempted as preempted:
-            self.save(step)
-            raise Preempted(f"{preempted} after step {step}") from None
+            self.save()
+            raise Preempted(f"{preempted} after step {self.state.step}") from None
 
     def next_batches(self, source: Iterator[Batch], target: Iterator[Batch] | None) -> tuple[Batch, Batch | None]:
         """Return a batch of each domain."""
@@ -246,21 +212,18 @@ class Training:
             self.stop.check()  # The same signal may have ended the loader's workers.
             raise
 
-    def update(self, step: int, source: Batch, target: Batch | None) -> dict[str, Tensor]:
-        """Take iteration `step`; return its losses on the device, none where the iteration was left out."""
-        settings = self.config.train
+    def update(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        """Take an iteration; return its losses on the device, none where the iteration was left out."""
+        settings, step = self.config.train, self.state.step
         factor = poly_factor(step, settings.schedule_steps or settings.steps, settings.power)
         factor *= min(1.0, (step + 1) / (settings.warmup_steps + 1))
-        for optimizer in self.optimizers.values():
+        for optimizer in self.state.optimizers.values():
             set_learning_rates(optimizer, factor)
             optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in self.method.buffers()] if settings.skip_nonfinite else []
         torch.manual_seed(step_seed(self.config.seed, step, rank()))
-        if self.config.method.fourier_beta and target:
-            styled = with_target_style(source["image"], target["image"], self.config.method.fourier_beta)
-            source = Batch(image=styled, label=source["label"], names=source["names"])
         with self.fabric.autocast():
-            losses = self.method.step(source, target)
+            losses = self.method.iteration(source, target)
         average_gradients(self.method.parameters())
         names = source["names"] + (target["names"] if target else [])
         self.finite.see(step + 1, losses, self.method.parameters(), names)
@@ -269,10 +232,8 @@ class Training:
             for buffer, value in zip(self.method.buffers(), kept, strict=True):
                 buffer.copy_(value)  # Batch norm's running statistics would stay NaN for ever.
             return {}
-        for optimizer in self.optimizers.values():
+        for optimizer in self.state.optimizers.values():
             optimizer.step()
-        if self.average is not None:
-            self.average.follow(self.method.segmenter)
         return losses
 
     def evaluate(self) -> Scores:
@@ -280,28 +241,27 @@ class Training:
         share_buffers(self.method)
         return evaluate(self.method.segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked)
 
-    def score_snapshot(self, log: RunLog, step: int, scores: Scores | None) -> None:
-        """Log the snapshot after `step` iterations: mIoU where it was evaluated, and its label-free scores."""
+    def score_snapshot(self, log: RunLog, scores: Scores | None) -> None:
+        """Log the segmenter as it is now: mIoU where it was evaluated, and its label-free scores where one chooses."""
         self.finite.check()
         values = {} if scores is None or scores.miou is None else {"miou": scores.miou}
-        if self.scorer is not None and self.teacher is not None:
+        if self.scorer is not None:
             share_buffers(self.method)
-            share_buffers(self.teacher)
             with self.fabric.autocast():
-                found = self.scorer(self.method.segmenter, self.teacher.segmenter, self.stop.checked)
+                found = self.scorer(self.method.segmenter, self.stop.checked)
             values |= {PREFIX + name: score for name, score in found.items()}
-        log.write(step, values)
-        self.choose(step)
+        log.write(self.state.step, values)
+        self.choose()
 
-    def choose(self, current: int | None = None) -> None:
+    def choose(self) -> None:
         """Point `checkpoints/chosen` to the best snapshot of the log that is kept; the current one is kept for that."""
         if self.scorer is None or not is_main():
             return
-        kept = {path.name for path in saved_checkpoints(self.run)} | ({checkpoint_name(current)} if current else set())
+        kept = {checkpoint_name(self.state.step), *(path.name for path in saved_checkpoints(self.run))}
         lines = [line for line in read_log(self.run) if checkpoint_name(line["step"]) in kept]
         best = best_snapshot(lines, self.config.train.selection)
-        if best is not None and best == current:
-            self.save(best)
+        if best == self.state.step:
+            self.save()
         point_chosen(self.run, best)
 
     def selection(self) -> dict[str, Any] | None:
@@ -322,12 +282,13 @@ class Training:
         """Return a picture of target images with their predictions; of evaluation images where no target is used."""
         return prediction_strip(self.method.segmenter, self.domains.target or self.domains.evaluation)
 
-    def log(self, log: RunLog, progress: Progress, meter: Meter, done: int, losses: dict[str, Tensor]) -> None:
+    def log(self, log: RunLog, progress: Progress, meter: Meter, losses: dict[str, Tensor]) -> None:
         """Write a line of the log: the only place, beside checkpoints, where the loop waits for the device."""
         self.finite.check()
+        done = self.state.step
         values = {name: float(mean_over_processes(loss)) for name, loss in losses.items()}
         figures = meter.read(done)
-        rates = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+        rates = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.state.optimizers.items()}
         skipped = {"skipped": self.skipped} if self.skipped else {}
         log.write(done, {**values, **rates, **skipped, **figures})
         progress.update(done, values, figures["images_per_second"])
@@ -335,12 +296,12 @@ class Training:
             if line and is_main():
                 progress.say(line)
 
-    def save(self, done: int) -> None:
-        """Write the checkpoint after `done` iterations, unless it is there; a broken network replaces none."""
+    def save(self) -> None:
+        """Write a checkpoint, unless it is there; a broken network replaces none."""
         self.finite.check()
-        if done != self.saved and is_main():
-            save_checkpoint(self.run, done, self.method, self.optimizers, self.config, self.average)
-        self.saved = done
+        if self.state.step != self.saved and is_main():
+            save_checkpoint(self.run, self.state)
+        self.saved = self.state.step
 
 
 def domain_batches(
@@ -353,19 +314,7 @@ def domain_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one domain from step `start`, on the device; all samples alike where `sampling` is none."""
     settings = config.train
-    share = (rank(), world_size())
-    dataset = StepDataset(
-        domain,
-        role,
-        config.seed,
-        settings.batch,
-        settings.flip,
-        settings.crop,
-        settings.scale_jitter,
-        settings.source_jitter,
-        sampling,
-        share,
-    )
+    dataset = StepDataset(domain, role, config.seed, settings, sampling, share=(rank(), world_size()))
     loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
 

@@ -6,24 +6,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 WAITING = 0.2
 """Share of the time spent on waiting for data above which something is said."""
 
 
 class Meter:
-    """Images per second, share of the time that data were waited for, TFLOP/s, and memory, between lines of the log."""
+    """Images per second, share of the time that data were waited for, and memory, between lines of the log."""
 
     def __init__(self, start: int, images: int, workers: int, device: torch.device) -> None:
         """Begin after step `start`, at `images` images per iteration."""
         self._step, self._images, self._workers, self._device = start, images, workers, device
         self._began = time.perf_counter()
-        self._waited, self._flops, self._lines = 0.0, 0, 0
+        self._waited, self._lines = 0.0, 0
         reset_peak_memory(device)
 
     def read(self, done: int) -> dict[str, float]:
@@ -34,7 +31,6 @@ class Meter:
             "step_seconds": seconds / steps,
             "images_per_second": steps * self._images / seconds,
             "data_wait": self._waited / seconds,
-            "tflops": steps * self._flops / seconds / 1e12,
             "memory_mb": peak_memory(self._device) / 1e6,
         }
         self._step, self._began, self._waited = done, now, 0.0
@@ -63,31 +59,6 @@ class Meter:
         began = time.perf_counter()
         yield
         self._began += time.perf_counter() - began
-
-    @contextmanager
-    def first_step(self) -> Iterator[None]:
-        """Count the floating-point operations of the block, taken for those of every step; later blocks run as ever."""
-        if self._flops:
-            yield
-            return
-        with _FlopCounter() as counter:
-            yield
-        self._flops = max(1, counter.flops)
-
-
-class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums what torch's registry says of each operation. torch's own FlopCounterMode does not go with autograd.grad."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.flops += count(*args, **(kwargs or {}), out_val=result)
-        return result
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -17,7 +17,7 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from adaptseg.atomic import write_text
-from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.config import ExperimentConfig, flat, to_dict
 from adaptseg.data.files import UInt8Array
 from adaptseg.errors import InputError
 
@@ -115,7 +115,7 @@ class MLflow(Tracker):
         experiment = self.client.get_experiment_by_name(project)
         number = experiment.experiment_id if experiment else self.client.create_experiment(project)
         self.id = str(self.client.create_run(number, run_name=_run_name(run)).info.run_id)
-        entities = [self.library.entities.Param(key, str(value)) for key, value in _flat(parameters).items()]
+        entities = [self.library.entities.Param(key, str(value)) for key, value in flat(parameters).items()]
         for start in range(0, len(entities), MLFLOW_BATCH):
             self.client.log_batch(self.id, params=entities[start : start + MLFLOW_BATCH])
         return self.id
@@ -168,11 +168,3 @@ def open_trackers(run: Path, config: ExperimentConfig, resumed: bool) -> list[Tr
 
 def _run_name(run: Path) -> str:
     return "/".join(run.resolve().parts[-2:])
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested keys joined by dots."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
