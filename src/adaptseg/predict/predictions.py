@@ -142,7 +142,6 @@ def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, sett
         InputError: some images or videos are broken; the others have been predicted.
     """
     palette, table = segmenter.label_space.palette, mask_values(segmenter, settings.values)
-    write_legend(segmenter, out, settings.values)
 
     def still(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
         colors = palette[prediction.train_ids]
@@ -159,7 +158,11 @@ def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, sett
             **{f"{kind}/{name}.mp4": values for kind, values in prediction.maps.items()},
         }
 
-    _predict(segmenter, inputs, out, settings, still, moving)
+    try:
+        _predict(segmenter, inputs, out, settings, still, moving)
+    finally:
+        if any((out / "overlays").rglob("*.*")):
+            write_legend(segmenter, out, settings.values)
 
 
 def predict_cityscapes(segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings = DEFAULT) -> None:
