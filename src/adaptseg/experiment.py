@@ -86,7 +86,7 @@ def with_absolute_paths(content: Mapping[str, Any], folder: Path) -> dict[str, A
     content = dict(content)
 
     def placed(section: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-        paths = {key: section[key] for key in keys if isinstance(section.get(key), str)}
+        paths = {key: section[key] for key in keys if isinstance(section.get(key), str | list)}
         return dict(section) | {key: _below(folder, path) for key, path in paths.items()}
 
     content = placed(content, "data", "prepared", "out")
@@ -118,7 +118,11 @@ def as_trained(content: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _below(folder: Path, path: str) -> str:
+def _below(folder: Path, path: Any) -> Any:
+    if isinstance(path, list):
+        return [_below(folder, each) for each in path]
+    if not isinstance(path, str):
+        return path  # Of a wrong type, which is refused later.
     return path if path.startswith("{") or not path else os.path.abspath(folder / path)
 
 
@@ -206,5 +210,6 @@ def write_config(config: ExperimentConfig, path: Path) -> None:
     for domain in ROLES:
         # JSON has turned the label values into strings.
         if content[domain]["label_map"] is not None:
-            content[domain]["label_map"] = {int(key): name for key, name in content[domain]["label_map"].items()}
+            label_map = content[domain]["label_map"].items()
+            content[domain]["label_map"] = {int(key) if key.isdecimal() else key: name for key, name in label_map}
     write_text(path, yaml.safe_dump(content, sort_keys=False))

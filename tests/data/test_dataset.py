@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def domain(
-    root: Path, label_map: dict[int, str], size: tuple[int, int] | None = None, resize: str | None = None
+    root: Path, label_map: dict[int | str, Any], size: tuple[int, int] | None = None, resize: str | None = None
 ) -> Domain:
     config = DomainConfig(layout="folder", root=str(root), label_map=label_map, labelled=True, size=size, resize=resize)
     return Domain(config, SPACE)

@@ -173,7 +173,7 @@ def test_it_says_in_three_lines_what_it_is(tmp_path: Path) -> None:
     config = ModelConfig(backbone="resnet18", width=4, levels=1, preprocessing="imagenet")
     space = LabelSpace("own2", ("road", "sky"), (("sky", (1, 2, 3)),))
     segmenter = Segmenter(build_network(config, 2, seed=0), space, "imagenet", input_size=(64, 32), values={"sky": 9})
-    save_segmenter(tmp_path, segmenter, config)
+    save_segmenter(tmp_path, segmenter)
     loaded = load_model(tmp_path, device="cpu")
     assert repr(loaded).splitlines() == [
         "Segmenter of 2 classes: road, sky",
@@ -189,7 +189,7 @@ def test_it_says_in_three_lines_what_it_is(tmp_path: Path) -> None:
 def test_cards_of_older_versions_see_images_as_before(tmp_path: Path) -> None:
     config = ModelConfig(backbone="resnet18", width=4, levels=1, preprocessing="imagenet")
     segmenter = Segmenter(build_network(config, len(SPACE), seed=0), SPACE, "imagenet", input_size=(64, 32))
-    save_segmenter(tmp_path, segmenter, config)
+    save_segmenter(tmp_path, segmenter)
     card = json.loads((tmp_path / "segmenter.json").read_text())
     for key in ("resize", "values", "colors"):
         del card[key]

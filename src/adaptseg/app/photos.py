@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from adaptseg.data.files import UInt8Array, decode_image, open_image
 from adaptseg.data.streets import worlds as streets
@@ -32,7 +31,7 @@ def shown_size(photo: UInt8Array) -> tuple[int, int]:
 
 
 def read_photo(path: Path) -> UInt8Array:
-    """Return a photo, uint8 (H, W, 3), turned as its metadata says.
+    """Return a photo, uint8 (H, W, 3), upright.
 
     Raises:
         InputError: it is no image that can be read, or too large, or too narrow.
@@ -43,7 +42,7 @@ def read_photo(path: Path) -> UInt8Array:
         raise InputError(f"{path.name}: no longer kept here; drop it again") from None
     header = open_image(data, path.name, header_only=True)
     _check_sides(path.name, *header.size)
-    return _upright(decode_image(data, path.name), header)
+    return decode_image(data, path.name)
 
 
 def _check_sides(name: str, width: int, height: int) -> None:
@@ -52,16 +51,6 @@ def _check_sides(name: str, width: int, height: int) -> None:
         raise InputError(f"{name}: {width}x{height} pixels, more than {MAX_SIDE} a side; scale the image down")
     if long > MAX_RATIO * short:
         raise InputError(f"{name}: {width}x{height} pixels, a side over {MAX_RATIO} times the other; cut the image")
-
-
-def _upright(pixels: UInt8Array, header: Image.Image) -> UInt8Array:
-    try:
-        turn = header.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Broken metadata raise many kinds: the photo is shown as it is stored.
-        return pixels
-    image = Image.fromarray(pixels)
-    image.getexif()[ExifTags.Base.Orientation] = turn
-    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def find_examples(folder: str) -> list[Path]:

@@ -14,7 +14,9 @@ from typing import Any
 from adaptseg.config.checks import MAX_PIXELS as MAX_PIXELS
 from adaptseg.config.checks import require, require_size
 from adaptseg.config.checks import require_in as require_in
+from adaptseg.config.domain import OF_ONE_DOMAIN, OF_ONE_ROOT
 from adaptseg.config.domain import DomainConfig as DomainConfig
+from adaptseg.config.domain import LabelMapping as LabelMapping
 from adaptseg.config.model import BACKBONES as BACKBONES
 from adaptseg.config.model import LITES as LITES
 from adaptseg.config.model import RESNETS as RESNETS
@@ -223,14 +225,20 @@ class ExperimentConfig:
         """
         config: DomainConfig = replace(getattr(self, role), labelled=role != "target")
         if role == "evaluation" and self.has_evaluation:
-            base = replace(self.target, labelled=True, split=None, include=None, count=None)
+            base = replace(self.target, labelled=True, **dict.fromkeys(OF_ONE_DOMAIN))
+            if self.evaluation.root is not None:
+                base = replace(base, **dict.fromkeys(OF_ONE_ROOT))
             config = base.overlaid(self.evaluation)
         elif role == "evaluation":
             config = replace(self.target, labelled=False)
         require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
-        places = (config.root, config.prepared or self.prepared)
-        root, prepared = (place and place.replace("{data}", self.data) for place in places)
-        return replace(config, root=root, prepared=prepared)
+        prepared = config.prepared or self.prepared
+        return replace(config, root=self._placed(config.root), prepared=prepared and self._placed(prepared))
+
+    def _placed(self, place: Any) -> Any:
+        if isinstance(place, list):
+            return [self._placed(each) for each in place]
+        return place and place.replace("{data}", self.data)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

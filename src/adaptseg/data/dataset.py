@@ -12,6 +12,7 @@ from adaptseg.config import DomainConfig
 from adaptseg.data.files import UInt8Array, look_up, resize_image, resize_label
 from adaptseg.data.geometry import KEEP, seen_size
 from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.data.layouts.label_map import configured_map
 from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.prepared import find_prepared
 from adaptseg.errors import InputError
@@ -37,8 +38,7 @@ class Domain:
         Raises:
             InputError: files are missing, or no class of the data is in the label space.
         """
-        self.config = config
-        self.size = config.size
+        self.config, self.size = config, config.size
         self.resize = config.resize or KEEP
         self.label_space = label_space
         self.labelled = bool(config.labelled)
@@ -93,17 +93,17 @@ class Domain:
         if not self.labelled:
             return image, None
         raw = self.layout.label(index)
-        if raw.shape != image.shape[:2]:
-            raise InputError(
-                f"{self.layout.where(index)}: label is {raw.shape[1]}x{raw.shape[0]}, its image"
-                f" {image.shape[1]}x{image.shape[0]}; both must have the same size"
-            )
-        return image, self._train_ids(raw, index)
+        label = fitted(raw, (image.shape[1], image.shape[0]), self.layout.where(index))
+        return image, self._train_ids(label, index)
 
-    def class_values(self) -> dict[str, int]:
-        """Return the raw label value of each class to train, the smallest where it has several."""
-        values = {name: value for value, name in sorted(self.layout.raw_classes.items(), reverse=True)}
-        return {name: values[name] for name in self.label_space.classes if name in values}
+    def class_values(self) -> dict[str, int | tuple[int, int, int]]:
+        """Return what stands for each class to train in label files: the smallest value, or a colour."""
+        own = configured_map(self.config) if self.config.layout == "folder" else None
+        raws: dict[Any, str] = dict(self.layout.raw_classes) if own is None else {**own.colors, **own.values}
+        names: dict[str, int | tuple[int, int, int]] = {}
+        for raw in sorted(raws, key=lambda raw: (isinstance(raw, tuple), raw)):
+            names.setdefault(raws[raw], raw)
+        return {name: names[name] for name in self.label_space.classes if name in names}
 
     def label(self, index: int) -> UInt8Array:
         """Return the train ids (H, W) of a sample of a labelled domain, at the size that is the quickest to have."""
@@ -120,3 +120,21 @@ class Domain:
                 f" add it to label_map, for example {value}: void"
             )
         return look_up(self.table, raw)
+
+
+def fitted(label: npt.NDArray[Any], size: tuple[int, int], where: str) -> npt.NDArray[Any]:
+    """Return a label (H, W) at its image's `size` (width, height), nearest neighbour where it has another resolution.
+
+    Raises:
+        InputError: its sides have another ratio.
+    """
+    height, width = label.shape
+    if (width, height) == size:
+        return label
+    if abs(width * size[1] - height * size[0]) > max(*size, width, height):  # More than a pixel that was rounded.
+        turned = " (turned as its EXIF orientation says: turn the label too)" if (height, width) == size else ""
+        raise InputError(
+            f"{where}: label is {width}x{height}, its image {size[0]}x{size[1]}{turned}; both must have the same size,"
+            " or at least the same ratio of sides"
+        )
+    return resize_label(label, size)

@@ -96,17 +96,26 @@ def mask_values(segmenter: Segmenter, values: str) -> npt.NDArray[Any]:
             f" trained on; take {TRAIN_IDS} or {COLORS}"
         )
     own = [segmenter.values[name] for name in segmenter.label_space.classes]
-    table = np.zeros(256, np.uint8 if max(own) <= 255 else np.uint16)
-    table[: len(own)] = own
+    if len({isinstance(value, int) for value in own}) > 1:
+        raise InputError(
+            f"--values {ORIGINAL}: labels were partly values, partly colours; take {TRAIN_IDS} or {COLORS}"
+        )
+    found = np.array(own)
+    table = np.zeros((256, *found.shape[1:]), np.uint8 if found.max() <= 255 else np.uint16)
+    table[: len(own)] = found
     return table
 
 
 def write_legend(segmenter: Segmenter, out: Path, values: str) -> None:
     """Write `legend.json` and `legend.csv`: what a class has in the masks (`id`), its name and its colour."""
     table, palette = mask_values(segmenter, values), segmenter.label_space.palette.tolist()
-    ids = range(256) if values == COLORS else table.tolist()
+    pictures = table.ndim == 2  # Masks are colours then.
     rows = [
-        {"id": ids[train_id], "name": name, "color": palette[train_id]}
+        {
+            "id": train_id if pictures else int(table[train_id]),
+            "name": name,
+            "color": table[train_id].tolist() if pictures else palette[train_id],
+        }
         for train_id, name in enumerate(segmenter.label_space.classes)
     ]
     lines = io.StringIO(newline="")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from adaptseg.data.files import UInt8Array, decode_image
+from adaptseg.data.files import UInt8Array, decode_image, rgb_pixels
 from adaptseg.errors import InputError
 
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[Any] | Tensor"
@@ -31,7 +31,7 @@ def is_several(images: Any) -> bool:
 def rgb_array(image: ImageLike) -> UInt8Array:
     """Return one image as uint8 (H, W, 3) RGB: grey is repeated, alpha left out.
 
-    A file is turned as its metadata say; PIL images, arrays and tensors are taken as they are.
+    Files and PIL images are turned as their metadata say.
 
     Raises:
         InputError: the file is not a readable image, or the array has another shape or type.
@@ -44,7 +44,7 @@ def rgb_array(image: ImageLike) -> UInt8Array:
     if isinstance(image, Image.Image):
         if image.mode.startswith(("I", "F")):
             raise InputError(f"a PIL image of mode {image.mode} has no known range; give its file, or 8 bits a pixel")
-        return np.array(image.convert("RGB"))
+        return rgb_pixels(image, "the image")
     return _rgb(image)
 
 

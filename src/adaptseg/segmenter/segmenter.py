@@ -39,7 +39,7 @@ class Segmenter(nn.Module):
         align_corners: bool = True,
         input_size: tuple[int, int] | None = None,
         resize: str = KEEP,
-        values: Mapping[str, int] | None = None,
+        values: Mapping[str, int | tuple[int, int, int]] | None = None,
     ) -> None:
         """Join a raw network with what it needs.
 
@@ -50,7 +50,7 @@ class Segmenter(nn.Module):
             align_corners: of the bilinear up-sampling of logits.
             input_size: width and height of the box that it was trained for; none: images are seen at their own size.
             resize: how `predict` scales an image to it, see `adaptseg.data.geometry.seen_size`.
-            values: class name to its raw value in the label files that it was trained on.
+            values: class name to its value, or RGB colour, in the label files that it was trained on.
         """
         super().__init__()
         self.network = network

@@ -150,6 +150,14 @@ def read_card_and_weights(card: str, where: str, weights: Path) -> tuple[Segment
     return network, settings
 
 
+def _raw(value: Any) -> int | tuple[int, int, int]:
+    """What stands for a class in label files: a value, or a colour."""
+    if not isinstance(value, list):
+        return index(value)
+    red, green, blue = map(index, value)
+    return red, green, blue
+
+
 def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the network's configuration and the segmenter's other arguments."""
     try:
@@ -173,7 +181,7 @@ def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
             raise ValueError(f"resize is {resize!r}")
         return model, {
             "label_space": LabelSpace(str(card["label_space"]), tuple(classes), colors),
-            "values": {str(name): index(value) for name, value in card.get("values", {}).items()},
+            "values": {str(name): _raw(value) for name, value in card.get("values", {}).items()},
             "preprocessing": card["preprocessing"],
             "align_corners": card["align_corners"],
             "input_size": DomainConfig(size=size).size,
