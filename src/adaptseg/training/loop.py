@@ -18,7 +18,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import Domains, open_domains
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
-from adaptseg.data.sampling import RareClassSampling, rare_class_sampling, step_seed
+from adaptseg.data.sampling import CLASS_PIXELS, RareClassSampling, rare_class_sampling, step_seed
 from adaptseg.distributed import (
     any_process,
     average_gradients,
@@ -160,7 +160,7 @@ class Training:
             write_config(self.config, self.run / "config.yaml")
             if start < settings.steps:
                 (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
-        sampling = rare_class_sampling(self.domains.source, settings, self.run / "class_pixels.npy")
+        sampling = rare_class_sampling(self.domains.source, settings, self.run / CLASS_PIXELS)
         source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device, sampling)
         target = None
         if self.domains.target:
