@@ -13,7 +13,7 @@ CPUS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ifeq ($(CPUS),1)
 WORKERS :=
 else
-WORKERS := -n 2
+WORKERS := -n 2 --dist worksteal # neighbours, which share fixtures, stay in one process
 endif
 
 # Two test processes with one thread each: more threads than cores slow torch down.

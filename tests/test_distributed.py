@@ -32,16 +32,12 @@ def torchrun(folder: Path, run: str, *options: str) -> list[str]:
 
 @pytest.fixture
 def folder(experiment: dict[str, Any], tmp_path: Path) -> Path:
-    """Without batch statistics, an image at a time cannot be told from a batch; half of one label is ignored."""
+    """An experiment of two levels; half of one label is ignored."""
     label = np.array(Image.open(tmp_path / "source" / "labels" / "a.png"))
     label[:30] = 255
     Image.fromarray(label).save(tmp_path / "source" / "labels" / "a.png")
     experiment["model"] |= {"levels": 2}
     experiment["method"] |= {"lambda_seg": [0.1, 1.0], "lambda_adv": [0.01, 0.05]}
-    # A frozen network learns next to nothing from random weights: it starts from one that has learned a little.
-    train(build_config(experiment, ["--train.steps=60"]), tmp_path / "first")
-    experiment["model"] |= {"batch_norm": "frozen", "weights": str(tmp_path / "first")}
-    experiment["optimizer"] = {"name": "sgd", "lr": 0.002}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(experiment))
     return tmp_path
 
@@ -50,7 +46,13 @@ def config_of(folder: Path, *overrides: str) -> Any:
     return build_config(yaml.safe_load((folder / "own.yaml").read_text()), list(overrides))
 
 
-def test_two_processes_are_one(folder: Path) -> None:
+def test_two_processes_are_one(folder: Path, experiment: dict[str, Any]) -> None:
+    """Without batch statistics, an image at a time cannot be told from a batch."""
+    # A frozen network learns next to nothing from random weights: it starts from one that has learned a little.
+    train(build_config(experiment, ["--train.steps=60"]), folder / "first")
+    experiment["model"] |= {"batch_norm": "frozen", "weights": str(folder / "first")}
+    experiment["optimizer"] = {"name": "sgd", "lr": 0.002}
+    (folder / "own.yaml").write_text(yaml.safe_dump(experiment))
     train(config_of(folder), folder / "one")
     done = subprocess.run(torchrun(folder, "two"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr

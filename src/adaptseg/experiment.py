@@ -122,5 +122,6 @@ def write_config(config: ExperimentConfig, path: Path) -> None:
     for domain in ("source", "target", "evaluation"):
         # JSON has turned the label values into strings.
         if content[domain]["label_map"] is not None:
-            content[domain]["label_map"] = {int(key): name for key, name in content[domain]["label_map"].items()}
+            label_map = content[domain]["label_map"].items()
+            content[domain]["label_map"] = {int(key) if key.isdecimal() else key: name for key, name in label_map}
     write_text(path, yaml.safe_dump(content, sort_keys=False))

@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.__main__ import main
 from benchmarks.settings import StepSettings
+from benchmarks.step import ways
 from benchmarks.table import print_step
 
 
 @pytest.mark.slow
-def test_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("benchmarks.table.ways", lambda *_: ways(torch.device("cpu"), compiled=False)[:2])
     arguments = "--size 64x64 --backbone resnet18 --width 8 --iterations 1 --threads 1 --no-compile --device cpu"
     main(["step", "evaluation", *arguments.split(), "--json", str(tmp_path / "bench.json")])
     output = capsys.readouterr().out

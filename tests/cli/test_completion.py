@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptseg.cli import COMMANDS, main
+from adaptseg.cli import COMMANDS, completion, main
 from tests.conftest import PATIENCE
 
 Shell = Callable[[str, str], bool]
@@ -31,7 +31,9 @@ LOAD = {
 def scripts() -> dict[str, str]:
     """Return the scripts, made by the command."""
     made = {}
+    commands = completion.all_commands(COMMANDS)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(completion, "all_commands", lambda _: commands)  # Built once for three shells.
         for shell in ("bash", "zsh", "fish"):
             lines: list[str] = []
             patch.setattr("builtins.print", lines.append)

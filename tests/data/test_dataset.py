@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def domain(root: Path, label_map: dict[int, str], size: tuple[int, int] | None = None) -> Domain:
+def domain(root: Path, label_map: dict[int | str, Any], size: tuple[int, int] | None = None) -> Domain:
     config = DomainConfig(layout="folder", root=str(root), label_map=label_map, labelled=True, size=size)
     return Domain(config, SPACE)
 

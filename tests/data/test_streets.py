@@ -115,17 +115,14 @@ def test_game_is_flat_and_camera_is_noisy() -> None:
 
 
 def test_every_image_of_varied_has_its_own_look() -> None:
-    """Colours of a class differ more between images than in the other styles."""
+    """The brightness of a class differs more between images than in the other styles."""
+    labels = [STREETS_CLASSES.index(name) for name in ("road", "sidewalk", "building", "vegetation", "sky")]
     spread = {}
     for style in STYLES:
         pictures = [render(style, "train", index, SIZE) for index in range(40)]
-        means = [
-            [image[label == k].mean(0) for image, label in pictures if (label == k).sum() > 20]
-            for k in (STREETS_CLASSES.index(name) for name in ("road", "building", "vegetation", "sky"))
-        ]
-        spread[style] = np.array([np.std(one, axis=0).mean() for one in means])
-    assert (spread["varied"] > 1.1 * spread["camera"]).all()
-    assert (spread["varied"] > 1.1 * spread["game"]).all()
+        means = [[image[label == k].mean() for image, label in pictures if (label == k).sum() > 20] for k in labels]
+        spread[style] = np.mean([np.std(one) for one in means])
+    assert spread["varied"] > 1.2 * spread["camera"] > 1.2 * spread["game"]
 
 
 @pytest.mark.parametrize("style", STYLES)

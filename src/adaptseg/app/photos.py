@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from adaptseg.data.files import UInt8Array, decode_image, open_image, resize_image
 from adaptseg.data.streets import worlds as streets
@@ -25,7 +24,7 @@ STREET_SIZE = (640, 320)
 
 
 def read_photo(path: Path) -> UInt8Array:
-    """Return a photo, uint8 (H, W, 3), turned as its metadata says and scaled down to at most `SHOWN_SIDE`.
+    """Return a photo, uint8 (H, W, 3), upright and scaled down to at most `SHOWN_SIDE`.
 
     Raises:
         InputError: it is no image that can be read, or too large, or too narrow.
@@ -37,9 +36,9 @@ def read_photo(path: Path) -> UInt8Array:
     header = open_image(data, path.name, header_only=True)
     _check_sides(path.name, *header.size)
     pixels = decode_image(data, path.name)
-    factor = min(1.0, SHOWN_SIDE / max(header.size))
-    width, height = (max(1, round(side * factor)) for side in header.size)
-    return _upright(resize_image(pixels, (width, height)), header)
+    height, width = pixels.shape[:2]
+    factor = min(1.0, SHOWN_SIDE / max(width, height))
+    return resize_image(pixels, (max(1, round(width * factor)), max(1, round(height * factor))))
 
 
 def _check_sides(name: str, width: int, height: int) -> None:
@@ -48,16 +47,6 @@ def _check_sides(name: str, width: int, height: int) -> None:
         raise InputError(f"{name}: {width}x{height} pixels, more than {MAX_SIDE} a side; scale the image down")
     if long > MAX_RATIO * short:
         raise InputError(f"{name}: {width}x{height} pixels, a side over {MAX_RATIO} times the other; cut the image")
-
-
-def _upright(pixels: UInt8Array, header: Image.Image) -> UInt8Array:
-    try:
-        turn = header.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Broken metadata raise many kinds: the photo is shown as it is stored.
-        return pixels
-    image = Image.fromarray(pixels)
-    image.getexif()[ExifTags.Base.Orientation] = turn
-    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def find_examples(folder: str) -> list[Path]:

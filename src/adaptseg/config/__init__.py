@@ -7,88 +7,20 @@ The options of a method stand beside the method, in a subclass of `MethodConfig`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from adaptseg.config.domain import MAX_PIXELS as MAX_PIXELS
+from adaptseg.config.domain import OF_ONE_DOMAIN, OF_ONE_ROOT, require_size
+from adaptseg.config.domain import DomainConfig as DomainConfig
+from adaptseg.config.domain import LabelMapping as LabelMapping
 from adaptseg.config.model import BACKBONES as BACKBONES
 from adaptseg.config.model import LITES as LITES
 from adaptseg.config.model import ModelConfig as ModelConfig
 from adaptseg.config.model import require
 
-MAX_COUNT = 1_000_000
-MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded (decompression bombs)."""
-
-
-def _require_size(key: str, size: tuple[int, int] | None) -> None:
-    require(
-        size is None or (len(size) == 2 and min(size) >= 8),
-        f"{key} is {size}; give [width, height], each at least 8 pixels",
-    )
-    require(
-        size is None or size[0] * size[1] <= MAX_PIXELS,
-        f"{key} is {size}; give [width, height] of at most {MAX_PIXELS} pixels together",
-    )
-
-
-def _is_path(text: str) -> bool:
-    """Tell whether a system could have a file of that name: some refuse even the question for others."""
-    parts = text.split("/")
-    return "\0" not in text and len(text) < 4096 and all(len(part.encode(errors="replace")) <= 255 for part in parts)
-
-
-def _is_below_root(text: str) -> bool:
-    folders = text.split("/")
-    return _is_path(text) and not text.startswith(("/", "\\")) and ".." not in folders and not set(text) & set("{}")
-
-
 LOGGERS = ("wandb", "mlflow")
 CRITERIA = ("entropy", "class_frequency_distance")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DomainConfig:
-    """Where images (and labels) of one domain are, and how its label values are named."""
-
-    layout: str | None = None
-    """How the data lie on disk: `streets` (embedded), `folder`, or a published data set's own layout."""
-    root: str | None = None
-    """Folder of the data. `{data}` in it stands for the key `data` of the experiment. Layout `streets`: the style,
-    game, camera or varied."""
-    split: list[str] | None = None
-    """Sub-sets to read, in this order, such as [train, val]; none for data without splits."""
-    include: list[str] | None = None
-    """Only samples whose name matches one of these patterns (`*` and `?` allowed)."""
-    size: tuple[int, int] | None = None
-    """Width and height that images are resized to; none keeps each image's own size."""
-    classes: list[str] | str | None = None
-    """Layout `folder`: class names in the order of the label values 0, 1, 2, …, or a named label space."""
-    label_map: dict[int, str] | None = None
-    """Layout `folder`: label value to class name; overrides `classes`. The name `void` is ignored."""
-    count: int | None = None
-    """Layout `streets`: number of images to render for the split."""
-    labelled: bool | None = None
-    """Whether labels are read. The target's are never read in training."""
-    prepared: str | None = None
-    """Folder of prepared images; none: the key `prepared` of the experiment."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that no layout could use."""
-        _require_size("size of a domain", self.size)
-        require(
-            self.count is None or 0 < self.count <= MAX_COUNT,
-            f"count is {self.count}; give a positive number of images, at most {MAX_COUNT}",
-        )
-        require(_is_path(self.root or ""), f"root is {self.root!r}; give the path of a folder")
-        for split in self.split or ():
-            require(_is_below_root(split), f"split has {split!r}; give the name of a split, such as train")
-        for value in self.label_map or {}:
-            require(0 <= value <= 65535, f"label_map has the label value {value}; label values are 0 … 65535")
-
-    def overlaid(self, other: DomainConfig) -> DomainConfig:
-        """Return this configuration with every field that `other` sets taken from `other`."""
-        changes = {f.name: getattr(other, f.name) for f in fields(other) if getattr(other, f.name) is not None}
-        return replace(self, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +125,7 @@ class TrainConfig:
         )
         for name in self.loggers:
             require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
-        _require_size("train.crop", self.crop)
+        require_size("train.crop", self.crop)
         factors = self.scale_jitter or (1.0, 1.0)
         require(
             len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,
@@ -279,14 +211,20 @@ class ExperimentConfig:
         """
         config: DomainConfig = replace(getattr(self, role), labelled=role != "target")
         if role == "evaluation" and self.has_evaluation:
-            base = replace(self.target, labelled=True, split=None, include=None, count=None)
+            base = replace(self.target, labelled=True, **dict.fromkeys(OF_ONE_DOMAIN))
+            if self.evaluation.root is not None:
+                base = replace(base, **dict.fromkeys(OF_ONE_ROOT))
             config = base.overlaid(self.evaluation)
         elif role == "evaluation":
             config = replace(self.target, labelled=False)
         require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
-        places = (config.root, config.prepared or self.prepared)
-        root, prepared = (place and place.replace("{data}", self.data) for place in places)
-        return replace(config, root=root, prepared=prepared)
+        prepared = config.prepared or self.prepared
+        return replace(config, root=self._placed(config.root), prepared=prepared and self._placed(prepared))
+
+    def _placed(self, place: Any) -> Any:
+        if isinstance(place, list):
+            return [self._placed(each) for each in place]
+        return place and place.replace("{data}", self.data)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from adaptseg.errors import InputError
 RARE_SHARE = 0.001
 """A class with a smaller share of the source's trained pixels is called rare."""
 
-Kind = Literal["broken", "value", "class", "size", "mode", "leakage", "rare"]
+Kind = Literal["broken", "files", "value", "class", "size", "mode", "leakage", "rare"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,8 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
         tallies[role].add(record)
     classes = domains.source.label_space.classes
     for role, tally in tallies.items():
+        for note in tally.part.layout.notes:
+            tally.find(False, "files", note)
         _modes(tally)
         _unknown_values(tally)
         if role != "evaluation":

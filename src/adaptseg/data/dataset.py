@@ -82,12 +82,8 @@ class Domain:
         if not self.labelled:
             return image, None
         raw = self.layout.label(index)
-        if raw.shape != image.shape[:2]:
-            raise InputError(
-                f"{self.layout.where(index)}: label is {raw.shape[1]}x{raw.shape[0]}, its image"
-                f" {image.shape[1]}x{image.shape[0]}; both must have the same size"
-            )
-        return image, self._train_ids(raw, index)
+        label = fitted(raw, (image.shape[1], image.shape[0]), self.layout.where(index))
+        return image, self._train_ids(label, index)
 
     def label(self, index: int) -> UInt8Array:
         """Return the train ids (H, W) of a sample of a labelled domain, at the size that is the quickest to have."""
@@ -104,3 +100,21 @@ class Domain:
                 f" add it to label_map, for example {value}: void"
             )
         return look_up(self.table, raw)
+
+
+def fitted(label: npt.NDArray[Any], size: tuple[int, int], where: str) -> npt.NDArray[Any]:
+    """Return a label (H, W) at its image's `size` (width, height), nearest neighbour where it has another resolution.
+
+    Raises:
+        InputError: its sides have another ratio.
+    """
+    height, width = label.shape
+    if (width, height) == size:
+        return label
+    if abs(width * size[1] - height * size[0]) > max(*size, width, height):  # More than a pixel that was rounded.
+        turned = " (turned as its EXIF orientation says: turn the label too)" if (height, width) == size else ""
+        raise InputError(
+            f"{where}: label is {width}x{height}, its image {size[0]}x{size[1]}{turned}; both must have the same size,"
+            " or at least the same ratio of sides"
+        )
+    return resize_label(label, size)

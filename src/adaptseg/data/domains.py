@@ -65,6 +65,8 @@ def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     for role, domain in domains.by_role().items():
         if domain.preparation:
             print(f"adaptseg: {role}: {domain.preparation}", file=sys.stderr)
+        for note in domain.layout.notes:
+            print(f"adaptseg: {role}: {note}", file=sys.stderr)
         for index in sorted({0, len(domain) // 2, len(domain) - 1}):
             domain.read(index)
     return domains

@@ -10,14 +10,53 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image
 
 from adaptseg.config import MAX_PIXELS
-from adaptseg.errors import InputError
+from adaptseg.errors import InputError, require_extra
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".gif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".heic",
+        ".heif",
+    ]
+)
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
+"""Of these the extra `heic` has the decoder."""
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000")
 """Decoders by content. Pillow has more; the one for EPS starts another program."""
+RAW_MODE = "raw mode"
+"""Under this, `info` of a decoded image keeps how the file packs its pixels, which Pillow forgets."""
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What shows an image of each EXIF orientation upright."""
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -66,7 +105,7 @@ class FolderTree:
     def stamp(self, name: str) -> str:
         """Return a file's size and time of change; raises `InputError` where there is no such file."""
         try:
-            status = os.stat(f"{self.root}/{name}")
+            status = os.stat(os.path.join(self.root, name))
         except OSError as error:
             raise InputError(f"{self.root / name}: cannot be read ({error.strerror}); restore the file") from error
         return f"{status.st_size} {status.st_mtime_ns}"
@@ -101,18 +140,21 @@ def is_image(name: str) -> bool:
 
 
 def open_image(data: bytes, where: str, *, header_only: bool = False) -> Image.Image:
-    """Return the decoded image, or with `header_only` just its size and kind.
+    """Return the decoded image as it is stored (`upright` turns it), or with `header_only` just its size and kind.
 
     Raises:
         InputError: the bytes are no image, are truncated, or hold more than `MAX_PIXELS` pixels.
     """
+    formats = (*FORMATS, "HEIF") if _is_heif(data, where) else FORMATS
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
         if image.width * image.height > MAX_PIXELS:
             raise InputError(
                 f"{where}: {image.width}x{image.height} pixels, more than {MAX_PIXELS}; scale the image down"
             )
         if not header_only:
+            arguments = image.tile[0].args if image.tile else ""
+            image.info[RAW_MODE] = str(arguments[0] if isinstance(arguments, tuple) else arguments)
             if image.format == "PNG":
                 # The decoder does not look at the checksums: one wrong bit may pass as other label values.
                 Image.open(io.BytesIO(data), formats=FORMATS).verify()
@@ -126,26 +168,137 @@ def open_image(data: bytes, where: str, *, header_only: bool = False) -> Image.I
     return image
 
 
+def _is_heif(data: bytes, where: str) -> bool:
+    """Tell whether the bytes are a photograph as iPhones write it, and make Pillow read it."""
+    if data[4:8] != b"ftyp" or data[8:12] not in HEIF_BRANDS or b"avif" in data[8:64]:
+        return False
+    require_extra("heic", f"{where}: a HEIC image", "pillow_heif")
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return True
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return a decoded image turned as its EXIF orientation says, and as every viewer shows it.
+
+    The one place where images and labels are turned. Pillow has turned TIFF files itself when they are loaded.
+    """
+    turn = _orientation(image)
+    if turn == 1 or image.format == "TIFF":
+        return image
+    turned = image.transpose(TURNS[turn])
+    turned.format = image.format
+    return turned
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Broken metadata raise many kinds: the image is taken as it is stored.
+        return 1
+    return turn if turn in TURNS else 1
+
+
+def image_size(data: bytes, where: str) -> tuple[int, int]:
+    """Return width and height of an image when it is upright, from the header alone; raises as `open_image` does."""
+    header = open_image(data, where, header_only=True)
+    sideways = header.format != "TIFF" and _orientation(header) >= 5
+    return (header.height, header.width) if sideways else header.size
+
+
 def _unreadable(where: str, error: Exception) -> InputError:
     text = str(error) or type(error).__name__
     reason = "unknown format" if "cannot identify image file" in text else text.splitlines()[0]
     return InputError(f"{where}: not a readable image ({reason}); replace or remove the file")
 
 
-def decode_image(data: bytes, where: str) -> UInt8Array:
-    """Return an image as uint8 (H, W, 3) RGB, whatever mode its file has; raises as `open_image` does."""
+def decode_image(data: bytes, where: str, value_range: tuple[float, float] | None = None) -> UInt8Array:
+    """Return an image as uint8 (H, W, 3) RGB, upright, whatever mode its file has; raises as `open_image` does.
+
+    Args:
+        data: the file's bytes.
+        where: its name for messages.
+        value_range: of images with more than 8 bits, the values that become 0 and 255; none: 0 and the highest
+            value of the 10, 12, 14 or 16 bits that the image's own values need. 8-bit images are as they are.
+    """
     pixels = _decode_rgb_png(data, where)
     if pixels is not None:
         return pixels
-    image = open_image(data, where)
-    if image.mode in ("I", "F") and image.format == "TIFF":
-        raise InputError(f"{where}: 32 bits for each pixel, of unknown range; save the image with 8 or 16 bits")
-    if image.mode.startswith("I"):  # Grey of 16 bits, of which Pillow would cut off all that is above 255.
-        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+    deep = deep_values(data, where)
+    if deep is not None:
+        return _scaled(deep, value_range or _guessed_range(deep, where))
+    return rgb_pixels(open_image(data, where), where)
+
+
+def rgb_pixels(image: Image.Image, where: str) -> UInt8Array:
+    """Return a decoded image of 8 bits as uint8 (H, W, 3) RGB, upright; alpha is left out."""
     try:
-        return np.array(image.convert("RGB"))
+        return np.array(upright(image).convert("RGB"))
     except ValueError as error:  # A rare mode, such as grey with multiplied alpha.
         raise _unreadable(where, error) from error
+
+
+def deep_values(data: bytes, where: str) -> npt.NDArray[Any] | None:
+    """Return the values of an image of more than 8 bits, upright, (H, W) or RGB (H, W, 3); none of any other image.
+
+    Raises:
+        InputError: as `open_image`, or a value is no number.
+    """
+    header = open_image(data, where, header_only=True)
+    if header.mode[0] in "IF":
+        values: npt.NDArray[Any] = np.array(upright(open_image(data, where)))
+        if not np.isfinite(values).all():
+            raise InputError(f"{where}: values that are no numbers (NaN or infinite); write the image without them")
+        return values
+    return deep_channels(data, where)[..., :3] if has_deep_channels(data, header) else None
+
+
+def has_deep_channels(data: bytes, header: Image.Image) -> bool:
+    """Tell whether an image has several channels of 16 bits, which Pillow would cut to 8."""
+    if header.format == "PNG":
+        return data[24:25] == b"\x10" and data[25:26] in (b"\x02", b"\x04", b"\x06")
+    return header.format == "TIFF" and header.mode in ("RGB", "RGBA", "LA") and _tiff_bits(header) == 16
+
+
+def _tiff_bits(header: Image.Image) -> int:
+    bits = getattr(header, "tag_v2", {}).get(258, (8,))
+    return int(bits[0] if isinstance(bits, tuple) else bits)
+
+
+def deep_channels(data: bytes, where: str) -> npt.NDArray[np.uint16]:
+    """Return an image of several channels of 16 bits, upright, (H, W, C): RGB, RGB and alpha, or grey three times."""
+    image = open_image(data, where)  # OpenCV would fill in what is missing: it gets no broken file.
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise InputError(f"{where}: a kind of 16-bit picture that is not read; save it as 16-bit RGB PNG")
+    # OpenCV's order is blue, green, red; like Pillow it turns TIFF files itself.
+    rgb = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
+    turn = 1 if image.format == "TIFF" else _orientation(image)
+    return np.ascontiguousarray(_turned(rgb, turn)).astype(np.uint16, copy=False)
+
+
+def _turned(pixels: npt.NDArray[Any], turn: int) -> npt.NDArray[Any]:
+    """As `TURNS`, for arrays (H, W, C)."""
+    pixels = np.swapaxes(pixels, 0, 1) if turn >= 5 else pixels
+    rows = -1 if turn in (3, 4, 7, 8) else 1
+    columns = -1 if turn in (2, 3, 6, 7) else 1
+    return pixels[::rows, ::columns]
+
+
+def _guessed_range(values: npt.NDArray[Any], where: str) -> tuple[float, float]:
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+        raise InputError(f"{where}: 32 bits for each pixel, of unknown range; save the image with 8 or 16 bits")
+    bits = next(bits for bits in (10, 12, 14, 16) if values.max() < 2**bits)
+    return 0.0, 2.0**bits - 1
+
+
+def _scaled(values: npt.NDArray[Any], value_range: tuple[float, float]) -> UInt8Array:
+    """Return (H, W, 3) with the range's ends at 0 and 255, beyond them clipped."""
+    low, high = value_range
+    scaled = (values.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
+    grey = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def _decode_rgb_png(data: bytes, where: str) -> UInt8Array | None:
@@ -153,7 +306,9 @@ def _decode_rgb_png(data: bytes, where: str) -> UInt8Array | None:
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[24:29] != b"\x08\x02\0\0\0":  # 8 bits, RGB, not interlaced.
         return None
     image = open_image(data, where, header_only=True)
-    if getattr(image, "is_animated", False) or "transparency" in image.info:
+    if getattr(image, "is_animated", False) or "transparency" in image.info or b"eXIf" in data:
+        return None
+    if _orientation(image) != 1:  # Said in other words than EXIF's own.
         return None
     try:
         # OpenCV may fill in what is missing, or write about it to stderr: it gets no broken file.
@@ -165,23 +320,35 @@ def _decode_rgb_png(data: bytes, where: str) -> UInt8Array | None:
 
 
 def decode_label(data: bytes, where: str) -> npt.NDArray[Any]:
-    """Return a label image's raw values, (H, W): grey value, or palette index; 8 or 16 bits.
+    """Return a label image's raw values, (H, W), upright: grey value, or palette index; 8 or 16 bits.
 
     Raises:
         InputError: the file is a colour picture rather than a label image.
     """
-    image = open_image(data, where)
-    if image.mode not in ("L", "P", "I", "I;16", "1"):
+    return label_values(open_image(data, where), where)
+
+
+def label_values(image: Image.Image, where: str) -> npt.NDArray[Any]:
+    """Return what `decode_label` does, of a decoded image."""
+    if image.mode not in ("L", "P", "I", "I;16", "I;16B", "1"):
         raise InputError(
             f"{where}: a label must hold one value per pixel, but this is a {image.mode} picture;"
             " convert the colours to class numbers"
         )
-    values: npt.NDArray[Any] = np.array(image)
+    values: npt.NDArray[Any] = np.array(upright(image))
     if values.dtype == np.int32:
         if values.min() < 0 or values.max() > 65535:
             raise InputError(f"{where}: label values outside 0 … 65535; save labels as 8- or 16-bit PNG")
         values = values.astype(np.uint16)
+    if image.mode == "L" and (step := _grey_step(image)) > 1:
+        values //= np.uint8(step)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def _grey_step(image: Image.Image) -> int:
+    """Return by what Pillow has multiplied grey values of 2 or 4 bits: 85 or 17; 1 for those of 8."""
+    return {"L;2": 85, "L;4": 17}.get(image.info.get(RAW_MODE, "")[:3], 1)
 
 
 def resize_image(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:

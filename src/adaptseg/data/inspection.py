@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from adaptseg.config import DomainConfig
-from adaptseg.data.dataset import Domain
+from adaptseg.config import DomainConfig, LabelMapping
+from adaptseg.data.dataset import Domain, fitted
 from adaptseg.data.files import UInt8Array, decode_image, open_image
 from adaptseg.data.label_spaces import VOID
 from adaptseg.data.layouts.embedded import Streets
@@ -42,9 +42,11 @@ class Part:
 def open_part(role: str, config: DomainConfig, domain: Domain) -> Part:
     """Return the domain of that configuration with labels that may have any value."""
     layout, classes = domain.layout, domain.layout.raw_classes if domain.labelled else {}
-    if classes and isinstance(layout, Files):
+    if classes and isinstance(layout, Files) and config.layout != "folder":
         # Published labels are refused at their first unknown value: here all are to be counted.
-        layout = open_layout(replace(config, label_map={**dict.fromkeys(range(65536), VOID), **classes}))
+        label_map: LabelMapping = dict.fromkeys(range(65536), VOID)
+        label_map.update(classes.items())
+        layout = open_layout(replace(config, label_map=label_map))
     return Part(role=role, layout=layout, classes=classes)
 
 
@@ -93,12 +95,8 @@ class Samples(Dataset[Record]):
                 label = rendered[1] if rendered else part.layout.label(index)
                 pixels = np.bincount(label.ravel())
                 values = {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
-                height, width = label.shape
-                if size not in (None, (width, height)):
-                    raise InputError(
-                        f"{where}: label is {width}x{height}, its image {image.shape[1]}x{image.shape[0]};"
-                        " give both the same size"
-                    )
+                if size is not None:
+                    fitted(label, size, where)
             except InputError as error:
                 problems.append((where, str(error)))
         return Record(problems=tuple(problems), size=size, digest=digest, mode=mode, values=values)

@@ -163,8 +163,9 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
     }
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
     folder = Path(config.prepared, f"{config.layout}-{size.replace(' ', '-')}-{digest[:16]}")
-    root = os.path.abspath(config.root or "")
-    return Prepared(folder, recipe, [config.layout, root, config.split, config.include, bool(config.labelled)])
+    roots = [os.path.abspath(root) for root in config.roots]
+    choice = [config.split, config.include, config.list, config.part]
+    return Prepared(folder, recipe, [config.layout, roots, choice, bool(config.labelled)])
 
 
 def _listing_digest(layout: Files) -> str:

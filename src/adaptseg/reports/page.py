@@ -173,9 +173,9 @@ def facts(run: Run) -> dict[str, str]:
     known = {
         "run": str(run.path),
         "method": run.config.method.name,
-        "source": " ".join(filter(None, (source.layout, source.root))),
+        "source": " ".join(filter(None, (source.layout, *source.roots))),
         "evaluated on": (
-            " ".join(filter(None, (evaluation.layout, evaluation.root, *(evaluation.split or ()))))
+            " ".join(filter(None, (evaluation.layout, *evaluation.roots, *(evaluation.split or ()))))
             if evaluation
             else "nothing: no labels"
         ),

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptseg.data.files import UInt8Array, decode_image
+from adaptseg.data.files import UInt8Array, decode_image, rgb_pixels
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.network import SegmentationNetwork
@@ -181,7 +181,7 @@ def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:
         except OSError as error:
             raise InputError(f"{image}: cannot be read ({error.strerror}); check the path") from error
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
+        return rgb_pixels(image, "the image")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"an image array must be uint8 (H, W, 3), but this is {image.dtype} {image.shape}")
     return image

@@ -15,9 +15,11 @@ from adaptseg.errors import InputError
 class Streets:
     """The embedded renderings: `root` names the style, `game`, `camera` or `varied`."""
 
+    notes = ()
+
     def __init__(self, config: DomainConfig) -> None:
         """Take style, split, count and size from the configuration."""
-        style = config.root or ""
+        style = str(config.root or "")
         if style not in streets.STYLES:
             raise InputError(f"root {style!r} of layout streets is unknown; choose one of {', '.join(streets.STYLES)}")
         self.style = style

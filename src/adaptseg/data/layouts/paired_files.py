@@ -25,6 +25,10 @@ class Layout(Protocol):
     def raw_classes(self) -> Mapping[int, str]:
         """Class name of every raw label value that may occur, `void` if ignored. Empty without labels."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user has to know of the files: those that are not read, and how others are; one line each."""
+
     def image(self, index: int) -> UInt8Array:
         """Return the image, uint8 (H, W, 3) RGB."""
 
@@ -47,6 +51,7 @@ class Files:
     """Empty for a domain without labels."""
     raw_classes: Mapping[int, str]
     decode: Callable[[bytes, str], npt.NDArray[Any]] = decode_label
+    notes: Sequence[str] = ()
 
     def image(self, index: int) -> UInt8Array:
         """Return the image, uint8 (H, W, 3) RGB."""
@@ -66,6 +71,8 @@ def configured_root(config: DomainConfig) -> str:
     """Return the domain's root; raises `InputError` where it has none."""
     if not config.root:
         raise InputError(f"root of layout {config.layout} is missing; name the folder of the data")
+    if not isinstance(config.root, str):
+        raise InputError(f"root of layout {config.layout} is a list; give one folder")
     return config.root
 
 

@@ -21,6 +21,7 @@ from adaptseg.data.files import FileTree
 from adaptseg.data.layouts import published_labels as labels
 from adaptseg.data.layouts.archives import enclosing_archive, find_tree, holds
 from adaptseg.data.layouts.label_decoding import decode_class_ids, decode_synthia
+from adaptseg.data.layouts.label_map import parse_label_map
 from adaptseg.data.layouts.paired_files import Files, configured_root, included
 from adaptseg.errors import InputError
 
@@ -208,7 +209,7 @@ def published_layout(config: DomainConfig) -> Files:
     raw_classes: Mapping[int, str] = {}
     if label_tree is not None:
         label_files = [form.label.format(**{"split": found[i][0], **found[i][1].groupdict()}) for i in kept]
-        raw_classes = {**published.raw_classes, **(config.label_map or {})}
+        raw_classes = {**published.raw_classes, **_own_values(config)}
         _require_labels(published, images, label_tree, image_files, label_files, [found[i][0] for i in kept])
     return Files(
         images,
@@ -219,6 +220,14 @@ def published_layout(config: DomainConfig) -> Files:
         raw_classes,
         partial(published.decode, raw_classes),
     )
+
+
+def _own_values(config: DomainConfig) -> Mapping[int, str]:
+    own = parse_label_map(config.label_map or {})
+    if own.colors or own.names or own.default:
+        what = next(iter([*own.colors, *own.names, "default"]))
+        raise InputError(f"label_map has {what}; layout {config.layout} has label values alone: write value: name")
+    return own.values
 
 
 def _splits(config: DomainConfig, published: Published) -> list[str]:

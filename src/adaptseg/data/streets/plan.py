@@ -36,6 +36,8 @@ class Proportions:
     """Probability that grass lies between kerb and sidewalk."""
     tree: tuple[float, float] = (5.5, 10.0)
     """Height in metres of the trees at the kerb."""
+    railings: float = 0.17
+    """Probability of railings between sidewalk and road."""
     bare: float = 0.0
     """Share of the trees without leaves; where above 0, the palette has the material `twig`."""
 

@@ -85,7 +85,7 @@ def roadside(rng: random.Random, scene: Scene, street: Street, p: Proportions, s
         z = rng.uniform(6.5, 40.0)
         if street.free(z, z):
             scene.add(z, traffic_sign(rng, kerb, z))
-    _barriers(rng, scene, street, kerb - side * 0.2)
+    _barriers(rng, scene, street, p, kerb - side * 0.2)
     if street.crossing:
         corners = [z for z in (street.crossing[0] - 1.2, street.crossing[1] + 1.0) if rng.random() < 0.7]
     else:  # signals at a zebra crossing
@@ -115,14 +115,14 @@ def _lamps(rng: random.Random, scene: Scene, street: Street, x: float, side: int
         z += spacing
 
 
-def _barriers(rng: random.Random, scene: Scene, street: Street, x: float) -> None:
+def _barriers(rng: random.Random, scene: Scene, street: Street, p: Proportions, x: float) -> None:
     """Bollards or railings between sidewalk and road, on some streets."""
     kind, start = rng.random(), rng.uniform(4.0, 28.0)
     if kind < 0.25:
         for z in (start + 2.2 * k for k in range(rng.randint(3, 7))):
             if street.free(z, z):
                 scene.add(z, bollard(x, z))
-    elif kind < 0.42 and street.free(start, start + 10):
+    elif kind < 0.25 + p.railings and street.free(start, start + 10):
         for k in range(rng.randint(3, 5)):  # in panels, for what stands before or behind each
             scene.add(start + 2 * k, fence(rng, x, start + 2 * k, start + 2 * k + 2))
 

@@ -36,7 +36,7 @@ _PLASTER = Tint((0, 0.17), (0, 0.35), (0.55, 0.97))
 _WHITE = Tint((0.05, 0.2), (0, 0.08), (0.7, 1))
 _WOOD = Tint((0.03, 0.11), (0.2, 0.6), (0.15, 0.6))
 _GLASS = Tint((0.5, 0.65), (0, 0.35), (0.08, 0.7))
-_GREEN = Tint((0.17, 0.4), (0.15, 0.7), (0.12, 0.6))
+_GREEN = Tint((0.17, 0.4), (0.15, 0.7), (0.1, 0.7))
 _OLIVE = Tint((0.12, 0.25), (0.2, 0.6), (0.15, 0.55))
 _AUTUMN = Tint((0.03, 0.14), (0.3, 0.8), (0.2, 0.65))
 _METAL = Tint((0.2, 0.6), (0, 0.25), (0.12, 0.8))
@@ -96,7 +96,7 @@ def varied_style(rng: random.Random) -> Style:
         haze=rng.choice((0.0005, 0.003, 0.006, 0.012)) * rng.uniform(0.5, 1.5),
         film=_film(rng, overcast),
         proportions=_proportions(rng),
-        view=View(focal=(0.95, 1.6), height=(1.1, 2.1), horizon=(0.36, 0.56), roll=0.03, yaw=0.12),
+        view=View(focal=(0.95, 1.6), height=(1.1, 2.2), horizon=(0.4, 0.58), roll=0.03, yaw=0.12),
     )
 
 
@@ -131,20 +131,21 @@ def _sky(rng: random.Random, overcast: float) -> tuple[Rgb, Rgb]:
 
 
 def _proportions(rng: random.Random) -> Proportions:
-    lane, sidewalk, most = rng.uniform(2.7, 4.0), rng.uniform(1.4, 4.5), rng.choice((2, 3, 3, 4, 5, 8))
+    lane, sidewalk, most = rng.uniform(2.7, 4.0), rng.uniform(1.6, 6.0), rng.choice((2, 3, 4, 5, 8))
     return Proportions(
         lane=(lane, lane + 0.3),
-        sidewalk=(sidewalk, sidewalk + 1.2),
-        storeys=(rng.randint(1, min(most, 3)), most),
-        garden=rng.choice((0.05, 0.3, 0.6)),
-        trees=rng.choice((0.1, 0.5, 0.8)),
+        sidewalk=(sidewalk, sidewalk + 1.5),
+        storeys=(rng.randint(2, min(most, 3)), most),
+        garden=rng.choice((0.05, 0.05, 0.3, 0.6)),
+        trees=rng.choice((0.1, 0.5, 0.9)),
         parked=rng.uniform(0.2, 0.95),
         moving=rng.uniform(0.05, 0.45),
         persons=(rng.randint(0, 4), rng.randint(5, 14)),
         riders=(0, rng.randint(1, 4)),
         bus=0.25,
-        parking=rng.uniform(0.3, 0.9),
+        parking=rng.choice((0.1, 0.5, 0.9)),
         verge=rng.choice((0.05, 0.4)),
+        railings=rng.choice((0.1, 0.6)),
         bare=rng.choice((0.0, 0.0, 0.5, 1.0)),
         tree=(rng.uniform(4.0, 9.0), rng.uniform(9.0, 15.0)),
     )
