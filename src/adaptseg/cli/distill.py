@@ -25,6 +25,7 @@ def parser() -> Parser:
     parser.add_argument("--into", required=True, metavar="PRESET-OR-YAML", help="the student: its network and its data")
     parser.add_argument("--out", required=True, metavar="DIR", help="the student's run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, with the same teachers")
+    parser.add_trust()
     parser.add_argument("--dry-run", action="store_true", help="read, build, take one small step; write nothing")
     return parser
 

@@ -43,6 +43,7 @@ def parser() -> Parser:
         metavar="FOLDER",
         help="unlabelled target images on which --int8 measures ranges; none: the run's own",
     )
+    parser.add_trust()
     parser.add_argument("--license", metavar="NAME", help="of the weights, such as apache-2.0; goes into the metadata")
     return parser
 
