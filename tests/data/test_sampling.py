@@ -27,11 +27,11 @@ def test_rare_classes_come_more_often() -> None:
     sampling = RareClassSampling(pixels, 1.0)
     weights = np.exp(1 - np.array([9000, 100]) / 9100)
     np.testing.assert_allclose(sampling.probabilities, [*weights / weights.sum(), 0], rtol=1e-9)
-    drawn = Counter(index for step in range(500) for index in sampling.indices(7, step, 4))
+    drawn = Counter(index for step in range(500) for index, _ in sampling.draw(7, step, 4))
     assert drawn[3] / 2000 == pytest.approx(weights[1] / weights.sum() + weights[0] / weights.sum() / 10, abs=0.03)
     assert set(drawn) == set(range(10))
-    assert sampling.indices(7, 12, 4) == RareClassSampling(pixels, 1.0).indices(7, 12, 4)
-    assert sampling.indices(7, 12, 4) != sampling.indices(8, 12, 4)
+    assert sampling.draw(7, 12, 4) == RareClassSampling(pixels, 1.0).draw(7, 12, 4)
+    assert sampling.draw(7, 12, 4) != sampling.draw(8, 12, 4)
 
 
 def test_few_pixels_are_no_class_but_better_than_none() -> None:

@@ -5,6 +5,7 @@ python -m tests.golden.differences
 
 from __future__ import annotations
 
+from tests.golden import test_family
 from tests.golden.test_golden import (
     FORWARD,
     NETWORKS,
@@ -22,6 +23,8 @@ def main() -> None:
     rows.append(("`discriminator`", discriminator_difference(), FORWARD))
     rows.append(("`self_information`, `entropy`", entropy_difference(), FORWARD))
     rows += [(f"`{key}`", training_difference(key), TRAJECTORY) for key in TRAININGS]
+    rows += [(f"`{key}`", difference(), allowed) for key, (difference, allowed) in test_family.FIGURES.items()]
+    rows += [(f"`{key}`", difference(), test_family.FORWARD) for key, difference in test_family.DIFFERS.items()]
     print("| figure | largest relative difference | allowed |\n| --- | ---: | ---: |")
     for name, difference, allowed in rows:
         print(f"| {name} | {difference:.0e} | {allowed:.0e} |")

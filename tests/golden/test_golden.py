@@ -5,23 +5,16 @@ The environment variable ADAPTSEG_GOLDEN names another folder with `weights.py`,
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptseg.config import DomainConfig, ExperimentConfig, MethodConfig, ModelConfig, OptimizerConfig
 from adaptseg.data.label_spaces import label_space
-from adaptseg.data.loader import Batch
 from adaptseg.methods import build_method
 from adaptseg.methods.adaptsegnet import AdaptSegNetConfig
 from adaptseg.methods.advent import AdventConfig
@@ -34,59 +27,23 @@ from adaptseg.models.entropy import entropy, self_information
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.segmenter.initial_settings import CAFFE
 from adaptseg.segmenter.segmenter import Segmenter
+from tests.golden.figures import batch, digest_difference, fill, image, labels, load, relative
 
 pytestmark = pytest.mark.golden
 
-FOLDER = Path(os.environ.get("ADAPTSEG_GOLDEN", Path(__file__).parent))
 FORWARD, TRAJECTORY = 1e-4, 1e-3
 ADVENT = ModelConfig(backbone="resnet101", levels=2).filled(*CAFFE)
 RELEASED = replace(ADVENT, aspp_branches=2)
 NO_UPSAMPLING = DiscriminatorConfig(upsample=False)
 
 
-def load_recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_weights", FOLDER / "weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-recipe = load_recipe()
-adaptsegnet = json.loads((FOLDER / "adaptsegnet.json").read_text())
-advent = json.loads((FOLDER / "advent.json").read_text())
-
-
-def fill(module: nn.Module, prefix: str = "") -> None:
-    """Give every entry of the state dict the golden recipe's value."""
-    state = {name: recipe.tensor(prefix + name, tuple(value.shape)) for name, value in module.state_dict().items()}
-    module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
-
-
-def digest_difference(actual: Tensor, expected: dict[str, Any]) -> float:
-    """Return the largest relative difference of sampled values, mean and standard deviation."""
-    values = actual.detach().double().numpy()
-    assert list(values.shape) == expected["shape"]
-    scale = expected["std"] + abs(expected["mean"])
-    at = np.array(expected["at"])
-    samples = np.abs(values.reshape(-1)[expected["index"]] - at) / (np.abs(at) + scale)
-    mean = abs(values.mean() - expected["mean"]) / scale
-    return max(float(samples.max()), float(mean), relative(values.std(), expected["std"]))
-
-
-def relative(actual: float, expected: float) -> float:
-    return float(abs(actual - expected) / abs(expected))
+adaptsegnet, advent = load("adaptsegnet"), load("advent")
 
 
 def golden_network(config: ModelConfig) -> SegmentationNetwork:
     network = build_network(config, 19, seed=0)
     fill(network)
     return network
-
-
-def image(seed: int, height: int = 129, width: int = 161) -> Tensor:
-    return torch.from_numpy(recipe.image(seed, height, width))
 
 
 NETWORKS = {
@@ -172,10 +129,6 @@ def golden_method(model: ModelConfig, method: MethodConfig, optimizer: Optimizer
     return built.train()
 
 
-def batch(image: Tensor, labels: np.ndarray[Any, Any] | None = None) -> Batch:
-    return Batch(image=image, label=None if labels is None else torch.from_numpy(labels), names=["golden"])
-
-
 def training_difference(key: str) -> float:
     """Return the largest difference of losses and gradient norms of three iterations, and of the final weights."""
     figures, model, options, settings = TRAININGS[key]
@@ -187,7 +140,7 @@ def training_difference(key: str) -> float:
             optimizer.zero_grad()
             set_learning_rates(optimizer, poly_factor(i, 250_000, 0.9))
         losses = method.step(
-            batch(image(100 + i), recipe.labels(200 + i, 129, 161)), batch(image(300 + i, 97, 129) * 0.7 + 10)
+            batch(image(100 + i), labels(200 + i, 129, 161)), batch(image(300 + i, 97, 129) * 0.7 + 10)
         )
         gradients = [p.grad for p in method.segmenter.parameters() if p.grad is not None]
         actual = {name: loss.item() for name, loss in losses.items()}

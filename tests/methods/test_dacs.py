@@ -91,6 +91,82 @@ def test_the_teacher_follows(experiment: dict[str, Any]) -> None:
     )
 
 
+def test_the_teacher_looks_twice_and_sees_the_same(experiment: dict[str, Any]) -> None:
+    """Without dropout and drop path, while batch norm and all modes stay as they are."""
+    experiment["model"] = {"backbone": "mit_b0", "levels": 1, "width": 16, "preprocessing": "imagenet"}
+    method = built(experiment)
+    images = random_batch(1, False)["image"]
+    looks = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        method.train()
+        hooks = method.teacher.segmenter.register_forward_hook(lambda _, __, logits: looks.append(logits[0]))
+        method.teacher.pseudo_labels(images, 0.5)
+        hooks.remove()
+    assert torch.equal(*looks)
+    assert method.teacher.segmenter.training
+    assert all(m.training for m in method.teacher.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    with torch.no_grad():
+        assert not torch.equal(method.segmenter(images)[0], method.segmenter(images)[0]), "the segmenter has its noise"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [[0.2] * 4, [0.6] * 4]),
+        ({"confidence": "batch"}, [[0.4] * 4, [0.4] * 4]),
+        ({"ignore_top": 0.25, "ignore_bottom": 0.5}, [[0, 0.2, 0, 0], [0, 0.6, 0, 0]]),
+    ],
+)
+def test_weights_of_pseudo_labels(options: dict[str, Any], expected: list[list[float]], experiment: Any) -> None:
+    method = built(experiment, **options)
+    weights = method.pseudo_weights(torch.tensor([0.2, 0.6]), torch.zeros(2, 4, 3, dtype=torch.int64))
+    torch.testing.assert_close(weights, torch.tensor(expected).unsqueeze(2).expand(2, 4, 3))
+
+
+def test_released_treatment_of_void(experiment: dict[str, Any]) -> None:
+    labels = torch.tensor([[[0, 255, 255, 255]]])
+    assert {class_mask(labels, with_void=True)[0, 0, 1].item() for _ in range(30)} == {True, False}
+    source, target = random_batch(0, True), random_batch(1, False)  # A sixth of the source is void.
+    losses = {}
+    for where in ("none", "mixed", "all"):
+        method = built(experiment, void_in_mean=where, mix_void=where != "none")
+        method.augmented = lambda images: images
+        torch.manual_seed(5)
+        losses[where] = method.step(source, target)
+    assert losses["mixed"]["seg1"] == losses["none"]["seg1"]
+    torch.testing.assert_close(losses["all"]["seg1"], losses["none"]["seg1"] * 5 / 6)
+    assert losses["all"]["mix"] == losses["mixed"]["mix"]
+
+
+def test_running_statistics_of_the_mixed_images_alone(experiment: dict[str, Any]) -> None:
+    method = built(experiment, running_statistics="target")
+    mixed: list[torch.Tensor] = []
+    method.segmenter.register_forward_pre_hook(lambda _, images: mixed.append(images[0].detach()))
+    alone = copy.deepcopy(method.segmenter)
+    alone._forward_pre_hooks.clear()
+    method.step(random_batch(0, True), random_batch(1, False))
+    alone(mixed[1])
+    for (name, buffer), expected in zip(method.segmenter.named_buffers(), alone.buffers(), strict=True):
+        if "running" in name:
+            torch.testing.assert_close(buffer, expected, msg=name)
+
+
+def test_jitter_and_blur(experiment: dict[str, Any]) -> None:
+    """Brightness is added, as released: black images become grey. Blur takes half of the images."""
+    method = built(experiment)
+    torch.manual_seed(0)
+    black = method.augmented(torch.zeros(40, 3, 16, 16))
+    assert 10 < black.amax((1, 2, 3)).max() <= 0.25 * 255 + 1
+    assert (black.amax((1, 2, 3)) > 0).float().mean() == pytest.approx(0.8 / 2, abs=0.2)
+    assert built(experiment, jitter=0.0).augmented(torch.zeros(20, 3, 16, 16)).max() == 0
+    noise = torch.randint(0, 256, (60, 3, 32, 32), generator=torch.Generator().manual_seed(0)).float()
+    changed = built(experiment, jitter=0.0).augmented(noise)
+    smoother = changed.std((1, 2, 3)) / noise.std((1, 2, 3))
+    assert (smoother < 0.95).float().mean() == pytest.approx(0.42, abs=0.15)  # σ under 0.4 pixels changes little.
+    assert smoother.min() < 0.4
+
+
 def test_augmented_images_are_images(experiment: dict[str, Any]) -> None:
     method = built(experiment)
     images = random_batch(0, False)["image"].float()

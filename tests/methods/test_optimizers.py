@@ -44,9 +44,36 @@ def test_schedule_equals_torchs() -> None:
         schedule.step()
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_steps_are_torchs(name: str) -> None:
+    """Momentum and weight decay are the configuration's: the same weights as a plain optimiser's after three steps."""
+    config = OptimizerConfig(name=name, lr=0.01, classifier_lr_factor=1, momentum=0.7, weight_decay=0.3)
+    network = build_network(ModelConfig(backbone="resnet18", width=4, batch_norm="trained"), classes=3, seed=0)
+    copied = copy.deepcopy(network)
+    plain: torch.optim.Optimizer
+    if name == "sgd":
+        plain = torch.optim.SGD(copied.parameters(), lr=0.01, momentum=0.7, weight_decay=0.3)
+    elif name == "adam":
+        plain = torch.optim.Adam(copied.parameters(), lr=0.01, weight_decay=0.3)
+    else:
+        groups = [{"params": [p for p in copied.parameters() if (p.ndim > 1) == decays]} for decays in (False, True)]
+        groups[0]["weight_decay"] = 0.0  # type: ignore[assignment]
+        plain = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.3)
+    ours = segmenter_optimizer(network, config)
+    for step in range(3):
+        generator = torch.Generator().manual_seed(step)
+        for p, q in zip(network.parameters(), copied.parameters(), strict=True):
+            p.grad = q.grad = torch.randn(p.shape, generator=generator)
+        ours.step()
+        plain.step()
+    for p, q in zip(network.parameters(), copied.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_classifiers_learn_faster_and_frozen_parameters_not_at_all(name: str) -> None:
-    network = build_network(ModelConfig(backbone="resnet18", width=8), classes=3, seed=0)
+    model = ModelConfig(backbone="resnet18", width=8, batch_norm="affine_frozen")
+    network = build_network(model, classes=3, seed=0)
     optimizer = segmenter_optimizer(network, OptimizerConfig(name=name, lr=0.01, classifier_lr_factor=10))
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     for key, parameter in network.named_parameters():

@@ -20,7 +20,7 @@ from adaptseg.segmenter.initial_weights import initialise, initialise_from
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.weights import save_segmenter
-from tests.golden.test_golden import recipe
+from tests.golden.figures import recipe
 
 TINY = ModelConfig(backbone="resnet18", width=4, preprocessing="imagenet")
 TINY50 = replace(TINY, backbone="resnet50", bottleneck_stride="second")

@@ -77,6 +77,10 @@ class TrainConfig:
     """Strength, 0 (none) to 1, of random brightness, contrast, saturation, hue, blur and grey of source images."""
     rare_class_temperature: float | None = None
     """Source images with rare classes come more often, the more so the lower (DAFormer, 0.01); none: all alike."""
+    rare_class_crops: int = 10
+    """New crops that are drawn at most until the rare class that an image was drawn for is in one."""
+    crop_largest_class: float | None = None
+    """Source crops are drawn anew where one class has this share or more (DAFormer, 0.75); none: any will do."""
     device: str = "auto"
     """auto, cpu, cuda, mps, or cuda:N."""
     precision: str = "32-true"
@@ -109,7 +113,7 @@ class TrainConfig:
         """Refuse counts that make no training."""
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
             require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
-        for key in ("workers", "power", "skip_nonfinite", "warmup_steps"):
+        for key in ("workers", "power", "skip_nonfinite", "warmup_steps", "rare_class_crops"):
             require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
         require(
             self.evaluate_every is None or self.evaluate_every >= 1,
@@ -126,6 +130,10 @@ class TrainConfig:
         for name in self.loggers:
             require(name in LOGGERS, f"train.loggers has {name!r}; choose of {', '.join(LOGGERS)}")
         require_size("train.crop", self.crop)
+        require(
+            self.crop_largest_class is None or 0 < self.crop_largest_class <= 1,
+            f"train.crop_largest_class is {self.crop_largest_class}; give a share above 0, at most 1, or leave it out",
+        )
         factors = self.scale_jitter or (1.0, 1.0)
         require(
             len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypedDict
 
 import cv2
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.config import TrainConfig
 from adaptseg.data.augmentation import color_jitter, scaled_crop
+from adaptseg.data.crops import ANYTHING, CropContents, crop
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.sampling import RareClassSampling, random_generator, sample_indices
 from adaptseg.data.workers import leave_interrupts_to_parent
@@ -51,13 +53,16 @@ class StepDataset(Dataset[Batch]):
             domain: the samples.
             role: source or target; separates the random streams.
             seed: of the experiment.
-            settings: its `batch`, `flip`, `crop`, `scale_jitter` and `source_jitter` (of the source alone).
+            settings: its `batch`, `flip`, `crop`, `scale_jitter`, and of the source alone `source_jitter`,
+                `crop_largest_class` and `rare_class_crops`.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
         self.domain, self.role, self.seed, self.sampling = domain, role, seed, sampling
         self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop
         self.scale_jitter = settings.scale_jitter
+        contents = CropContents(settings.crop_largest_class, settings.rare_class_crops)
+        self.contents = contents if role == "source" else ANYTHING
         self.color_jitter = settings.source_jitter if role == "source" else 0.0
         each = self.batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
@@ -66,13 +71,11 @@ class StepDataset(Dataset[Batch]):
         """Return the batch of a step."""
         if self.sampling is None:
             indices = sample_indices(self.seed, self.role, step, self.batch, len(self.domain))
+            drawn: list[tuple[int, int | None]] = [(index, None) for index in indices]
         else:
-            indices = self.sampling.indices(self.seed, step, self.batch)
-        samples = [self.domain[index] for index in indices[self.part]]
-        if self.scale_jitter is not None:
-            samples = self._scaled(samples, self.scale_jitter, step)
-        elif self.crop is not None:
-            samples = self._cropped(samples, self.crop, step)
+            drawn = [*self.sampling.draw(self.seed, step, self.batch)]
+        numbers = range(self.batch)[self.part]
+        samples = [self._part(self.domain[drawn[number][0]], step, number, drawn[number][1]) for number in numbers]
         if self.color_jitter:
             samples = self._jittered(samples, step)
         sizes = {sample.image.shape[:2]: sample.name for sample in samples}
@@ -95,15 +98,26 @@ class StepDataset(Dataset[Batch]):
             names=[sample.name for sample in samples],
         )
 
-    def _scaled(self, samples: list[Sample], factors: tuple[float, float], step: int) -> list[Sample]:
-        rng = random_generator(self.seed, self.role, "scale", step)
-        drawn = rng.uniform(*factors, self.batch)[self.part].tolist()
-        places = rng.random((self.batch, 2))[self.part].tolist()
-        scaled = []
-        for sample, factor, (down, right) in zip(samples, drawn, places, strict=True):
-            height, width = sample.image.shape[:2]
-            scaled.append(scaled_crop(sample, self.crop or (width, height), factor, (down, right)))
-        return scaled
+    def _part(self, sample: Sample, step: int, number: int, rare_class: int | None) -> Sample:
+        """Return the random part of sample `number` of the step's batch; of a source one that shows what it has to."""
+        height, width = sample.image.shape[:2]
+        if self.scale_jitter is not None:
+            rng = random_generator(self.seed, self.role, "scale", step)
+            factor = float(rng.uniform(*self.scale_jitter, self.batch)[number])
+            cut = partial(scaled_crop, sample, self.crop or (width, height), factor)
+        elif self.crop is not None:
+            if self.crop[0] > width or self.crop[1] > height:
+                raise InputError(
+                    f"train.crop {self.crop[0]}x{self.crop[1]} is larger than {sample.name} of {width}x{height};"
+                    f" lower it, or raise {self.role}.size"
+                )
+            rng = random_generator(self.seed, self.role, "crop", step)
+            cut = partial(crop, sample, self.crop)
+        else:
+            return sample
+        first = tuple(rng.random((self.batch, 2))[number].tolist())
+        again = random_generator(self.seed, self.role, "another crop", step, number)
+        return self.contents.choose(cut, first, again, rare_class)
 
     def _jittered(self, samples: list[Sample], step: int) -> list[Sample]:
         jittered = []
@@ -111,22 +125,6 @@ class StepDataset(Dataset[Batch]):
             rng = random_generator(self.seed, self.role, "jitter", step, place)
             jittered.append(Sample(sample.name, color_jitter(sample.image, self.color_jitter, rng), sample.label))
         return jittered
-
-    def _cropped(self, samples: list[Sample], crop: tuple[int, int], step: int) -> list[Sample]:
-        places = random_generator(self.seed, self.role, "crop", step).random((self.batch, 2))[self.part]
-        cropped = []
-        for sample, (down, right) in zip(samples, places, strict=True):
-            height, width = sample.image.shape[:2]
-            if crop[0] > width or crop[1] > height:
-                raise InputError(
-                    f"train.crop {crop[0]}x{crop[1]} is larger than {sample.name} of {width}x{height};"
-                    f" lower it, or raise {self.role}.size"
-                )
-            top, left = int(down * (height - crop[1] + 1)), int(right * (width - crop[0] + 1))
-            part = slice(top, top + crop[1]), slice(left, left + crop[0])
-            label = sample.label[part] if sample.label is not None else None
-            cropped.append(Sample(sample.name, sample.image[part], label))
-        return cropped
 
 
 class _Answers(Dataset[Batch | InputError]):

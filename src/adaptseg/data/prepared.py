@@ -159,7 +159,7 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
         "layout": str(config.layout),
         "size": size,
         "label map": hashlib.sha256(table.tobytes()).hexdigest() if config.labelled else "none",
-        "state of the files": _listing_digest(layout),
+        "state of the files": listing_digest(layout),
     }
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
     folder = Path(config.prepared, f"{config.layout}-{size.replace(' ', '-')}-{digest[:16]}")
@@ -168,7 +168,7 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
     return Prepared(folder, recipe, [config.layout, roots, choice, bool(config.labelled)])
 
 
-def _listing_digest(layout: Files) -> str:
+def listing_digest(layout: Files) -> str:
     """Digest of names, sizes and times of the files; in archives, of names, sizes and checksums."""
     listing = hashlib.sha256()
     for tree, files in ((layout.images, layout.image_files), (layout.labels, layout.label_files)):

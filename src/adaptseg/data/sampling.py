@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -14,12 +17,17 @@ import numpy.typing as npt
 from adaptseg.atomic import write_bytes
 from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain
+from adaptseg.data.layouts.paired_files import Files
+from adaptseg.data.prepared import listing_digest
 from adaptseg.distributed import is_main
 from adaptseg.errors import InputError
 from adaptseg.progress import track
 
-RARE_CLASS_SHARE = 0.001
-"""An image counts as one with a class where that share of its pixels is (DAFormer: 3000 of GTA5's 2 million)."""
+RARE_CLASS_SHARE = 0.0015
+"""An image counts as one with a class where more of its pixels are (DAFormer: 3000 of GTA5's 2 million)."""
+
+CLASS_PIXELS = "class_pixels.npz"
+"""File of a run with the pixels of each class in each source label."""
 
 
 def random_generator(seed: int, *purpose: str | int) -> np.random.Generator:
@@ -73,11 +81,11 @@ class RareClassSampling:
         weights = np.where(enough.any(0), np.exp((share.min() - share) / temperature), 0.0)
         self.probabilities = weights / weights.sum()
 
-    def indices(self, seed: int, step: int, batch: int) -> list[int]:
-        """Return the samples of a step."""
+    def draw(self, seed: int, step: int, batch: int) -> list[tuple[int, int]]:
+        """Return the samples of a step, each with the class that it was drawn for."""
         rng = random_generator(seed, "source", "rare", step)
         classes = rng.choice(len(self.probabilities), size=batch, p=self.probabilities)
-        return [int(rng.choice(self.with_class[index])) for index in classes]
+        return [(int(rng.choice(self.with_class[index])), int(index)) for index in classes]
 
 
 def class_pixels(domain: Domain, threads: int) -> npt.NDArray[np.int64]:
@@ -96,15 +104,40 @@ def class_pixels(domain: Domain, threads: int) -> npt.NDArray[np.int64]:
 
 
 def rare_class_sampling(source: Domain, settings: TrainConfig, kept: Path) -> RareClassSampling | None:
-    """Return the sampling of `train.rare_class_temperature`, none without; what is counted is kept in a file."""
+    """Return the sampling of `train.rare_class_temperature`, none without.
+
+    What is counted is kept in a file, with a digest of what it was counted from.
+    """
     if settings.rare_class_temperature is None:
         return None
-    if kept.exists():
-        pixels = np.load(kept)
-    else:
+    digest = labels_digest(source)
+    pixels = kept_class_pixels(kept, digest)
+    if pixels is None:
         pixels = class_pixels(source, settings.workers)
         if is_main():
             content = BytesIO()
-            np.save(content, pixels)
+            np.savez(content, pixels=pixels, digest=digest)
             write_bytes(kept, content.getvalue())
     return RareClassSampling(pixels, settings.rare_class_temperature)
+
+
+def kept_class_pixels(kept: Path, digest: str | None = None) -> npt.NDArray[np.int64] | None:
+    """Return the counts of a file (samples, classes), none where it is missing, broken, or of another digest."""
+    try:
+        with np.load(kept) as content:
+            pixels: npt.NDArray[np.int64] = content["pixels"]
+            return pixels if digest in (None, str(content["digest"])) else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def labels_digest(domain: Domain) -> str:
+    """Return a digest of all that determines a domain's labels: samples, files' states, label map, size."""
+    layout = domain.layout
+    prepared = domain.prepared.folder.name if domain.prepared is not None else None
+    words = [list(layout.names), list(domain.label_space.classes), domain.size, prepared]
+    digest = hashlib.sha256(json.dumps(words).encode())
+    digest.update(domain.table.tobytes())
+    if isinstance(layout, Files):
+        digest.update(listing_digest(layout).encode())
+    return digest.hexdigest()

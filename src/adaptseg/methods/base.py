@@ -88,7 +88,7 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
         network,
         classes,
         preprocessing=network.config.preprocessing or "",
-        align_corners=config.model.align_corners,
+        align_corners=bool(network.config.align_corners),
         input_size=config.domain("evaluation").size,
     )
     if config.model.factory is not None:
@@ -112,7 +112,7 @@ def level_weights(key: str, weights: tuple[float, ...], levels: int) -> tuple[fl
 
 
 def segment_source(
-    segmenter: Segmenter, source: Batch, lambda_seg: tuple[float, ...]
+    segmenter: Segmenter, source: Batch, lambda_seg: tuple[float, ...], void_counts: bool = False
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Forward the source, add the gradients of Σ λ_seg CE, and free the graph.
 
@@ -120,13 +120,20 @@ def segment_source(
         The detached logits (N, C, H, W) of each level, and the losses `seg1`, … (auxiliary first).
     """
     logits = segmenter(source["image"])
-    return [x.detach() for x in logits], backward_segmentation(logits, source, lambda_seg)
+    return [x.detach() for x in logits], backward_segmentation(logits, source, lambda_seg, void_counts)
 
 
-def backward_segmentation(logits: Sequence[Tensor], source: Batch, lambda_seg: tuple[float, ...]) -> dict[str, Tensor]:
-    """Add the gradients of Σ λ_seg CE for logits (N, C, H, W) per level; return the losses by name."""
+def backward_segmentation(
+    logits: Sequence[Tensor], source: Batch, lambda_seg: tuple[float, ...], void_counts: bool = False
+) -> dict[str, Tensor]:
+    """Add the gradients of Σ λ_seg CE for logits (N, C, H, W) per level; return the losses by name.
+
+    `void_counts` is that of `cross_entropy`.
+    """
     labels = source["label"]
     assert labels is not None
-    losses = {f"seg{level}": cross_entropy(x, labels) for level, x in enumerate(logits, start=1)}
+    losses = {
+        f"seg{level}": cross_entropy(x, labels, void_counts=void_counts) for level, x in enumerate(logits, start=1)
+    }
     sum(weight * loss for weight, loss in zip(lambda_seg, losses.values(), strict=True)).backward()  # type: ignore[union-attr]
     return {name: loss.detach() for name, loss in losses.items()}

@@ -28,6 +28,12 @@ from adaptseg.methods.teacher import Teacher
 from adaptseg.models.batch_norm import running_statistics_kept
 from adaptseg.segmenter.segmenter import Segmenter
 
+CHOICES = {
+    "confidence": ("image", "batch"),
+    "void_in_mean": ("none", "mixed", "all"),
+    "running_statistics": ("both", "target"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DACSConfig(MethodConfig):
@@ -41,21 +47,32 @@ class DACSConfig(MethodConfig):
     teacher_momentum: float = 0.99
     """Share of its weights that the teacher keeps in an iteration."""
     threshold: float = 0.968
-    """Probability above which the teacher is sure of a pixel."""
+    """Probability from which on the teacher is sure of a pixel."""
+    confidence: str = "image"
+    """What the share of sure pixels is of: each `image`, or the `batch` (as released)."""
+    ignore_top: float = 0.0
+    """Share of the target's rows, from the top, whose pseudo-labels weigh nothing (rectification; DAFormer 15/512)."""
+    ignore_bottom: float = 0.0
+    """Share of the target's rows, from the bottom, whose pseudo-labels weigh nothing (bonnet; DAFormer 120/512)."""
     jitter: float = 0.25
-    """Strength of the colour jitter of mixed images: brightness, contrast, saturation, hue."""
+    """Strength of the colour jitter of mixed images: brightness (added), contrast, saturation, hue."""
+    mix_void: bool = False
+    """Released code's quirk: what has no label is one more class that may be pasted."""
+    void_in_mean: str = "none"
+    """Released code's quirk: losses of the `mixed` images (DACS), or `all` (DAFormer), are means over void too."""
     running_statistics: str = "both"
     """Batches that update batch norm's running statistics: both source and mixed, or target (only the mixed)."""
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        for key in ("teacher_momentum", "threshold"):
+        for key in ("teacher_momentum", "threshold", "ignore_top", "ignore_bottom"):
             if not 0 <= getattr(self, key) <= 1:
                 raise InputError(f"method.{key} is {getattr(self, key)}; give 0 … 1")
         if not 0 <= self.jitter <= 0.5:
             raise InputError(f"method.jitter is {self.jitter}; give 0 (none) to 0.5")
-        if self.running_statistics not in ("both", "target"):
-            raise InputError(f"method.running_statistics is {self.running_statistics!r}; choose both or target")
+        for key, choices in CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise InputError(f"method.{key} is {getattr(self, key)!r}; choose one of {', '.join(choices)}")
 
 
 class DACS(Method):
@@ -71,7 +88,7 @@ class DACS(Method):
         self.teacher = Teacher(segmenter, options.teacher_momentum)
         strength = options.jitter
         self.augment = torch.nn.Sequential(
-            augmentation.ColorJitter(strength, strength, strength, strength, p=0.8),
+            augmentation.ColorJiggle(strength, strength, strength, strength, p=0.8),
             augmentation.RandomGaussianBlur((13, 13), (0.15, 1.15), p=0.5),
         )
 
@@ -83,15 +100,26 @@ class DACS(Method):
         target_only = self.options.running_statistics == "target"
         with running_statistics_kept(self.segmenter) if target_only else nullcontext():
             losses = self.learn_source(source)
-        losses["mix"] = self.learn_mixed(source, target["image"], pseudo_labels, confidence)
-        losses |= self.learn_target(target["image"], pseudo_labels, confidence)
+        weights = self.pseudo_weights(confidence, pseudo_labels)
+        losses["mix"] = self.learn_mixed(source, target["image"], pseudo_labels, weights)
+        losses |= self.learn_target(target["image"], pseudo_labels, weights)
         return losses | {"confidence": confidence.mean()}
 
     def learn_source(self, source: Batch) -> dict[str, Tensor]:
         """Add the gradients of the source's cross-entropy; return the losses by name."""
-        return segment_source(self.segmenter, source, self.lambda_seg)[1]
+        return segment_source(self.segmenter, source, self.lambda_seg, self.options.void_in_mean == "all")[1]
 
-    def learn_mixed(self, source: Batch, target: Tensor, pseudo_labels: Tensor, confidence: Tensor) -> Tensor:
+    def pseudo_weights(self, confidence: Tensor, pseudo_labels: Tensor) -> Tensor:
+        """Return how much each pseudo-label (N, H, W) weighs, (N, H, W): the confidence (N,), 0 in the ignored rows."""
+        if self.options.confidence == "batch":
+            confidence = confidence.mean().expand(len(confidence))
+        weights = confidence.view(-1, 1, 1).repeat(1, *pseudo_labels.shape[1:])
+        height = weights.shape[1]
+        weights[:, : round(self.options.ignore_top * height)] = 0
+        weights[:, height - round(self.options.ignore_bottom * height) :] = 0
+        return weights
+
+    def learn_mixed(self, source: Batch, target: Tensor, pseudo_labels: Tensor, pseudo_weights: Tensor) -> Tensor:
         """Add the gradients of the mixed images' cross-entropy; return the main level's loss."""
         labels = source["label"]
         assert labels is not None
@@ -100,19 +128,18 @@ class DACS(Method):
                 f"method {self.options.name} mixes source and target, but their batches are {_sizes(labels)} and"
                 f" {_sizes(pseudo_labels)}; set source.size and target.size, or train.crop, to one size"
             )
-        pasted = class_mask(labels)
-        images = torch.where(pasted.unsqueeze(1), source["image"].float(), target.float())
-        mixed_labels = torch.where(pasted, labels, pseudo_labels)
-        weights = torch.where(pasted, 1.0, confidence.view(-1, 1, 1))
+        pasted = class_mask(labels, self.options.mix_void)
+        images, mixed_labels, weights = class_mix(pasted, source, target, pseudo_labels, pseudo_weights)
         return self.learn_weighted(self.augmented(images), mixed_labels, weights, self.options.lambda_mix)
 
-    def learn_target(self, target: Tensor, pseudo_labels: Tensor, confidence: Tensor) -> dict[str, Tensor]:
+    def learn_target(self, target: Tensor, pseudo_labels: Tensor, pseudo_weights: Tensor) -> dict[str, Tensor]:
         """Add the gradients of what is learned from the target alone; here nothing. Return the losses by name."""
         return {}
 
     def learn_weighted(self, images: Tensor, labels: Tensor, weights: Tensor, factor: float) -> Tensor:
         """Add `factor` times the gradients of the weighted cross-entropy; return the main level's loss."""
-        losses = [cross_entropy(logits, labels, weights) for logits in self.segmenter(images)]
+        void_counts = self.options.void_in_mean != "none"
+        losses = [cross_entropy(logits, labels, weights, void_counts) for logits in self.segmenter(images)]
         sum(factor * weight * loss for weight, loss in zip(self.lambda_seg, losses, strict=True)).backward()  # type: ignore[union-attr]
         return losses[-1].detach()
 
@@ -122,15 +149,26 @@ class DACS(Method):
         return changed * 255
 
 
-def class_mask(labels: Tensor) -> Tensor:
+def class_mix(
+    pasted: Tensor, source: Batch, target: Tensor, pseudo_labels: Tensor, pseudo_weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images (N, 3, H, W), labels (N, H, W) and weights (N, H, W): the source's where `pasted`, of weight 1."""
+    labels = source["label"]
+    assert labels is not None
+    images = torch.where(pasted.unsqueeze(1), source["image"].float(), target.float())
+    return images, torch.where(pasted, labels, pseudo_labels), torch.where(pasted, 1.0, pseudo_weights)
+
+
+def class_mask(labels: Tensor, with_void: bool = False) -> Tensor:
     """Return where the pixels of a random half of each image's classes are, bool (N, H, W) (ClassMix).
 
     Args:
-        labels: int64 (N, H, W); 255 is never chosen.
+        labels: int64 (N, H, W).
+        with_void: 255 counts as a class; otherwise it is never chosen.
     """
     pixels = labels.flatten(1)
     present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device).scatter_(1, pixels, True)
-    present[:, IGNORE_INDEX] = False
+    present[:, IGNORE_INDEX] &= with_void
     # Ranks of random numbers, not a shuffled list of classes: no reading of how many there are, for which the
     # processor would wait.
     rank = torch.rand(present.shape, device=labels.device).masked_fill(~present, 2).argsort(1).argsort(1)

@@ -25,6 +25,7 @@ from adaptseg.distributed import mean_over_processes
 from adaptseg.errors import InputError
 from adaptseg.methods.base import backward_segmentation
 from adaptseg.methods.dacs import DACS, DACSConfig
+from adaptseg.methods.teacher import without_noise
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -35,6 +36,8 @@ class DAFormerConfig(DACSConfig):
     name: str = "daformer"
     teacher_momentum: float = 0.999
     """Share of its weights that the teacher keeps in an iteration."""
+    jitter: float = 0.2
+    """Strength of the colour jitter of mixed images: brightness (added), contrast, saturation, hue."""
     lambda_fd: float = 0.0
     """Weight of the thing-class feature distance; 0.005 as published. Needs initial weights (`model.weights`)."""
     things_share: float = 0.75
@@ -82,15 +85,27 @@ class DAFormer(DACS):
         prepared = self.segmenter.preprocess(images)
         features = self.segmenter.network.feature_maps(prepared)
         logits = [self.segmenter.upsample(x, size) for x in self.segmenter.network.classify(features)]
+        without_noise(self.initial)
         with torch.no_grad():
             initial = self.initial.network.feature_maps(prepared)[-1]
-        where = mostly_of_a_class(
-            labels, self.things, (features[-1].shape[-2], features[-1].shape[-1]), self.options.things_share
-        )
-        distance = (features[-1].float() - initial.float()).norm(dim=1)
-        loss = (distance * where).sum() / mean_over_processes(where.sum()).clamp(min=1)
-        (self.options.lambda_fd * loss).backward(retain_graph=True)
-        return backward_segmentation(logits, source, self.lambda_seg) | {"fd": loss.detach()}
+        size = (features[-1].shape[-2], features[-1].shape[-1])
+        where = mostly_of_a_class(labels, self.things, size, self.options.things_share)
+        loss = feature_distance(features[-1], initial, where)
+        torch.autograd.backward(self.options.lambda_fd * loss, retain_graph=True)
+        void_counts = self.options.void_in_mean == "all"
+        return backward_segmentation(logits, source, self.lambda_seg, void_counts) | {"fd": loss.detach()}
+
+
+def feature_distance(features: Tensor, initial: Tensor, where: Tensor) -> Tensor:
+    """Return the mean of ‖initial - features‖ over the places of `where` (equations 9 and 12); 0 without any.
+
+    Args:
+        features: (N, C, h, w), as `initial`.
+        initial: the same of the initial weights.
+        where: 1 for places that count, else 0, (N, h, w).
+    """
+    distance: Tensor = torch.linalg.vector_norm(features.float() - initial.float(), dim=1)
+    return (distance * where).sum() / mean_over_processes(where.sum()).clamp(min=1)
 
 
 def mostly_of_a_class(labels: Tensor, classes: Tensor, size: tuple[int, int], share: float) -> Tensor:

@@ -2,7 +2,8 @@
 
 Yang and Soatto, "FDA: Fourier Domain Adaptation for Semantic Segmentation", CVPR 2020:
 Σ λ_seg CE(source in the target's style) + Σ λ_ent ρ(entropy(target)), equations 4 and 5, with the Charbonnier
-penalty ρ(x) = (x² + 0.001²)^η. The style itself is in `adaptseg.methods.fourier`, by default with β 0.01.
+penalty ρ(x) = (x² + 0.001²)^η, where 1e-8 stands for 0.001² as released. The style itself is in
+`adaptseg.methods.fourier`, by default with β 0.01.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from adaptseg.methods.losses import robust_entropy_loss
 from adaptseg.methods.minent import MinEnt, MinEntConfig
-from adaptseg.models.entropy import entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,4 +34,4 @@ class FDA(MinEnt):
     def target_loss(self, probabilities: Tensor) -> Tensor:
         """Return the mean Charbonnier penalty of the normalised entropy of probabilities (N, C, H, W)."""
         assert isinstance(self.options, FDAConfig)
-        return (entropy(probabilities) ** 2 + 1e-6).pow(self.options.eta).mean()
+        return robust_entropy_loss(probabilities, self.options.eta)

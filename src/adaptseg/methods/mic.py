@@ -26,8 +26,8 @@ class MICConfig(DAFormerConfig):
     """Weight of the masked target images."""
     mask_ratio: float = 0.7
     """Share of the patches that are masked."""
-    mask_patch: int = 64
-    """Side of a patch in pixels, for images of 512x512; less for smaller ones."""
+    mask_patch: int = 32
+    """Side of a patch in pixels, for images of 512x512; 64 for 1024x1024, less for smaller ones."""
 
     def __post_init__(self) -> None:
         """Refuse impossible masks."""
@@ -41,19 +41,20 @@ class MICConfig(DAFormerConfig):
 class MIC(DAFormer):
     """DAFormer's training with masked image consistency."""
 
-    def learn_target(self, target: Tensor, pseudo_labels: Tensor, confidence: Tensor) -> dict[str, Tensor]:
+    def learn_target(self, target: Tensor, pseudo_labels: Tensor, pseudo_weights: Tensor) -> dict[str, Tensor]:
         """Add the gradients of the masked target's cross-entropy; return the loss."""
         assert isinstance(self.options, MICConfig)
         visible = patch_mask(target, self.options.mask_ratio, self.options.mask_patch)
         # What is masked is the mean colour: 0 for the network.
         images = torch.where(visible > 0, self.augmented(target.float()), self.segmenter.mean_color().view(1, 3, 1, 1))
-        weights = confidence.view(-1, 1, 1).expand(pseudo_labels.shape)
-        return {"mask": self.learn_weighted(images, pseudo_labels, weights, self.options.lambda_mask)}
+        return {"mask": self.learn_weighted(images, pseudo_labels, pseudo_weights, self.options.lambda_mask)}
 
 
 def patch_mask(images: Tensor, ratio: float, patch: int) -> Tensor:
-    """Return 1 for visible pixels and 0 for masked ones, float (N, 1, H, W) for images (N, 3, H, W) (equation 3)."""
-    height, width = images.shape[-2:]
-    rows, columns = -(-height // patch), -(-width // patch)
+    """Return 1 for visible pixels and 0 for masked ones, float (N, 1, H, W) for images (N, 3, H, W) (equation 3).
+
+    Sides that are no multiple of the patch's are shared by as many patches as are nearest to that, as released.
+    """
+    rows, columns = (max(1, round(side / patch)) for side in images.shape[-2:])
     visible = (torch.rand(len(images), 1, rows, columns, device=images.device) > ratio).float()
-    return functional.interpolate(visible, scale_factor=patch, mode="nearest")[..., :height, :width]
+    return functional.interpolate(visible, size=images.shape[-2:], mode="nearest")

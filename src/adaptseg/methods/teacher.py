@@ -16,7 +16,7 @@ from adaptseg.segmenter.segmenter import Segmenter
 class Teacher(nn.Module):
     """A copy of the segmenter whose weights follow it slowly; it is saved with the method, and never trained.
 
-    Batch norm normalises by the statistics of the target batch, as in training.
+    It predicts without dropout and drop path; batch norm normalises by the target batch's statistics, as in training.
     """
 
     updates: Tensor
@@ -50,7 +50,26 @@ class Teacher(nn.Module):
 
         Returns:
             The most probable classes, int64 (N, H, W), and the confidence of each image (N,): the share of its pixels
-            whose probability is above `threshold`.
+            whose probability reaches `threshold`.
         """
-        probabilities, labels = self.segmenter(images)[-1].float().softmax(1).max(1)
-        return labels, (probabilities > threshold).float().mean((1, 2))
+        without_noise(self.segmenter)
+        return confident_labels(self.segmenter(images)[-1].float().softmax(1), threshold)
+
+
+def without_noise(network: nn.Module) -> None:
+    """Switch off what makes two looks at one image differ (dropout, drop path); batch norm stays in its mode."""
+    for module in network.modules():
+        # What contains others keeps its mode, by which that of the whole is told.
+        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and not any(module.children()):
+            module.training = False
+
+
+def confident_labels(probabilities: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return the most probable classes, int64 (N, H, W), and the share of each image's sure pixels, (N,).
+
+    Args:
+        probabilities: (N, C, H, W).
+        threshold: a pixel is sure from this probability on.
+    """
+    highest, labels = probabilities.max(1)
+    return labels, (highest >= threshold).float().mean((1, 2))

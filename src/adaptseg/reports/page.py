@@ -19,6 +19,7 @@ from adaptseg.atomic import write_text
 from adaptseg.config import flat, to_dict
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.sampling import CLASS_PIXELS, kept_class_pixels
 from adaptseg.errors import InputError
 from adaptseg.reports import charts
 from adaptseg.reports.gallery import Gallery, colour, run_gallery
@@ -272,10 +273,9 @@ def class_frequencies(run: Run, charted: Sequence[int]) -> dict[str, Any]:
 
 def source_pixels(run: Run) -> tuple[str, npt.NDArray[np.float64]]:
     """Return in words how many labels of the source were counted, and the pixels of each class (C,)."""
-    kept = run.path / "class_pixels.npy"
+    pixels = kept_class_pixels(run.path / CLASS_PIXELS)
     try:
-        if kept.exists():
-            pixels = np.load(kept)
+        if pixels is not None:
             return f"all {len(pixels)} source labels", pixels.sum(0).astype(np.float64)
         domain = Domain(run.config.domain("source"), label_space(run.config.label_space))
         indices = sorted(set(np.linspace(0, len(domain) - 1, COUNTED_LABELS).round().astype(int).tolist()))

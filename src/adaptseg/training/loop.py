@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import Domains, open_domains
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
-from adaptseg.data.sampling import RareClassSampling, rare_class_sampling, step_seed
+from adaptseg.data.sampling import CLASS_PIXELS, RareClassSampling, rare_class_sampling, step_seed
 from adaptseg.distributed import (
     any_process,
     average_gradients,
@@ -41,6 +42,7 @@ from adaptseg.predict.predictions import prediction_strip
 from adaptseg.progress import Progress
 from adaptseg.segmenter.initial_weights import initialise
 from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.pretrained import license_of
 from adaptseg.training.checkpoint import (
     TrainingState,
     checkpoint_name,
@@ -80,6 +82,9 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     keep_freed_memory(fabric.device)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
+    if is_main() and license_of(config.model):
+        terms = license_of(config.model)
+        print(f"adaptseg: initial weights {config.model.weights}, licence {terms}", file=sys.stderr, flush=True)
     method = build_method(segmenter, config).to(fabric.device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
@@ -159,7 +164,7 @@ class Training:
             write_config(self.config, self.run / "config.yaml")
             if start < settings.steps:
                 (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
-        sampling = rare_class_sampling(self.domains.source, settings, self.run / "class_pixels.npy")
+        sampling = rare_class_sampling(self.domains.source, settings, self.run / CLASS_PIXELS)
         source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device, sampling)
         target = None
         if self.domains.target:
