@@ -127,32 +127,13 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     unchecked = out.with_name(f".partial-{os.getpid()}-{out.name}")
     try:
-        try:
-            kind.write(segmenter, card, unchecked)
-            with network_given_as(segmenter.network):
-                exported = kind.open(unchecked)
-            found = agreement(segmenter, exported, images)
-        except (OSError, InputError):
-            raise
-        except Exception as error:  # PyTorch's and ONNX Runtime's own: an operator, a shape, a limit of the format.
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise InputError(
-                f"{model}: cannot be exported as {format} ({reason}); take another --format, or larger --check images"
-            ) from error
+        found = _write_and_compare(kind, segmenter, card, unchecked, images, f"{model}: cannot be exported as {format}")
         if found.share < SMALLEST_AGREEMENT and not int8:
             raise InputError(
                 f"{model}: as {format} it gives only {_percent(found.share)} of the pixels of {origin} PyTorch's class;"
                 " nothing was written; take another --format"
             )
-        yield (
-            f"checked on {origin} ({found.shapes}): {_percent(found.share)} of the pixels have PyTorch's class,"
-            f" logits differ by at most {found.difference:.1e}"
-        )
-        if int8 and found.share < SMALLEST_INT8_AGREEMENT:
-            yield (
-                f"warning: that is less than {_percent(SMALLEST_INT8_AGREEMENT)}: score the file on labelled images"
-                " before you use it, or give --calibrate images that are more like those it will see"
-            )
+        yield from _said(found, origin, int8)
         size = _publish(unchecked, out)
     finally:
         if unchecked.is_dir():
@@ -160,6 +141,34 @@ def export(
         else:
             unchecked.unlink(missing_ok=True)
     yield f"written: {out} ({size / 1e6:.1f} MB{kind.note})"
+
+
+def _write_and_compare(
+    kind: Format, segmenter: Segmenter, card: Card, path: Path, images: list[UInt8Array], failed: str
+) -> Agreement:
+    """Write the file and return how it compares; raises `InputError`, which begins with `failed`, where it cannot."""
+    try:
+        kind.write(segmenter, card, path)
+        with network_given_as(segmenter.network):
+            exported = kind.open(path)
+        return agreement(segmenter, exported, images)
+    except (OSError, InputError):
+        raise
+    except Exception as error:  # PyTorch's and ONNX Runtime's own: an operator, a shape, a limit of the format.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{failed} ({reason}); take another --format, or larger --check images") from error
+
+
+def _said(found: Agreement, origin: str, int8: bool) -> Iterator[str]:
+    yield (
+        f"checked on {origin} ({found.shapes}): {_percent(found.share)} of the pixels have PyTorch's class,"
+        f" logits differ by at most {found.difference:.1e}"
+    )
+    if int8 and found.share < SMALLEST_INT8_AGREEMENT:
+        yield (
+            f"warning: that is less than {_percent(SMALLEST_INT8_AGREEMENT)}: score the file on labelled images"
+            " before you use it, or give --calibrate images that are more like those it will see"
+        )
 
 
 def _usable(format: str, license: str | None, int8: bool, calibrate: Path | None) -> Format:
