@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
-from adaptseg.segmenter.initial_settings import CAFFE
 
 PARTS = ("step", "evaluation", "input")
 
@@ -34,7 +33,7 @@ class StepSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
-        if self.model().is_transformer:
+        if self.model().has_decode_head:
             raise InputError(f"--backbone {self.backbone}: the plain step has none; choose resnet18 … 101 or vgg16")
         if min(self.size) < 64:
             raise InputError(f"--size {self.size[0]}x{self.size[1]}: give at least 64 pixels a side")
@@ -44,4 +43,5 @@ class StepSettings:
 
     def model(self) -> ModelConfig:
         """Return the network's configuration."""
-        return ModelConfig(backbone=self.backbone, levels=self.levels, width=self.width).filled(*CAFFE)
+        model = ModelConfig(backbone=self.backbone, levels=self.levels, width=self.width)
+        return model.filled("caffe", "first", "affine_frozen")

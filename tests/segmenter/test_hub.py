@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from adaptseg import Segmenter, load_model
 from adaptseg.cli import main
 from adaptseg.data.streets.worlds import render
 from adaptseg.errors import InputError
+from adaptseg.segmenter.hub import backbone_state
 from adaptseg.segmenter.model_card import PAPERS, papers
 from adaptseg.segmenter.weights import find_checkpoint
 from adaptseg.training.loop import train
@@ -167,3 +169,13 @@ def test_every_method_has_its_papers() -> None:
         "tranheden2021dacs",
         "yang2020fda",
     ]
+
+
+def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request, whose failure ends it: the libraries repeat theirs for half a minute."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # Nobody listens: connections are refused.
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for fetch in (backbone_state, Segmenter.from_pretrained):
+            with pytest.raises(InputError, match="the hub cannot be reached, and its cache has no such name"):
+                fetch("nobody/nothing")

@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from adaptseg.config import BACKBONES, LITES, ModelConfig
 from adaptseg.errors import InputError
+from adaptseg.experiment import preset_names, read_experiment
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
 from adaptseg.segmenter import pretrained
+from adaptseg.segmenter.download import parse_url
 from adaptseg.segmenter.initial_weights import initialise
-from adaptseg.segmenter.pretrained import IMAGENET, named_weights
+from adaptseg.segmenter.pretrained import IMAGENET, TORCHVISION_FILES, license_of, named_weights
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.state_dicts import read_state_dict
 
@@ -85,6 +87,24 @@ def test_the_word_means_something_for_every_backbone() -> None:
         "facebook/dinov3-vitl16-pretrain-lvd1689m"
     )
     assert named_weights(ModelConfig(weights="w.pth")) == "w.pth"
+
+
+def test_hashes_are_those_of_the_names() -> None:
+    for name in TORCHVISION_FILES:
+        url, _, digest = IMAGENET[name].source.partition("#sha256=")
+        assert len(digest) == (0 if name == "resnet34" else 64)
+        assert parse_url(IMAGENET[name].source).sha256 == (digest or "b627a593")
+        assert not digest or f"-{digest[:8]}." in url
+
+
+def test_licenses() -> None:
+    assert license_of(ModelConfig()) is None
+    assert license_of(ModelConfig(weights="runs/mine")) is None
+    imagenet = ModelConfig(backbone="resnet18", weights="imagenet")
+    assert license_of(imagenet) == license_of(ModelConfig(weights=IMAGENET["resnet18"].source))
+    models = {name: ModelConfig(**read_experiment(name)[1]["model"]) for name in preset_names()}
+    assert all(license_of(model) for model in models.values() if model.weights)
+    assert "non-commercial" in (license_of(models["gta5-cityscapes-daformer"]) or "")
 
 
 def test_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

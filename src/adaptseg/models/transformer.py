@@ -111,22 +111,3 @@ def build_backbone(name: str, scale: float) -> tuple[nn.Module, tuple[int, ...],
         return transformers.Dinov2Model(transformers.Dinov2Config(**shape, image_size=518)), (width,) * 4, 14
     settings = transformers.DINOv3ViTConfig(**shape, intermediate_size=4 * width, num_register_tokens=4)
     return transformers.DINOv3ViTModel(settings), (width,) * 4, 16
-
-
-def pretrained_backbone(weights: str) -> dict[str, Tensor]:
-    """Return the weights of a backbone by hub name or local folder.
-
-    Raises:
-        InputError: they cannot be had: no such name or folder, no network, or a file is broken.
-    """
-    import transformers
-
-    try:
-        model: nn.Module = transformers.AutoModel.from_pretrained(weights)
-    except Exception as error:  # The library raises many kinds.
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(
-            f"model.weights {weights}: cannot be loaded ({reason}); give a name on the hub, with network, or a folder"
-            " with config.json and model.safetensors"
-        ) from error
-    return model.state_dict()

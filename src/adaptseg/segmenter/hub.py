@@ -6,19 +6,27 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.errors import InputError, require_extra
 from adaptseg.segmenter.model_card import model_card
+from adaptseg.segmenter.state_dicts import StateDict
 from adaptseg.segmenter.weights import EXPORTED, HUB_CARD, HUB_WEIGHTS, save_weights, segmenter_card
 
 if TYPE_CHECKING:
     from adaptseg.segmenter.segmenter import Segmenter
+
+
+AWAY = "the hub cannot be reached, and its cache has no such name"
+TIMEOUT_SECONDS = 10.0
 
 
 def export_card(segmenter: Segmenter, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,10 +64,46 @@ def fetch(repo_id: str, revision: str | None = None) -> Path:
     require_extra("hub", f"{repo_id}: no such folder, and the hub", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
+    away = is_away(repo_id)
     try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[HUB_CARD, HUB_WEIGHTS]))
+        patterns = [HUB_CARD, HUB_WEIGHTS]
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, local_files_only=away))
     except Exception as error:  # The library raises many kinds.
-        raise _refused(repo_id, "had from the hub", error) from error
+        raise _refused(repo_id, "had from the hub", AWAY if away else error) from error
+
+
+def backbone_state(weights: str) -> StateDict:
+    """Return the weights of a transformer of the `transformers` library by hub name or local folder.
+
+    Raises:
+        InputError: they cannot be had: no such name or folder, no network, or a file is broken.
+    """
+    import transformers
+
+    away = not os.path.isdir(weights) and is_away(weights)
+    try:
+        model: nn.Module = transformers.AutoModel.from_pretrained(weights, local_files_only=away)
+    except Exception as error:  # The library raises many kinds.
+        reason = AWAY if away else next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"model.weights {weights}: cannot be loaded ({reason}); give a name on the hub, with network, or a folder"
+            " with config.json and model.safetensors"
+        ) from error
+    return model.state_dict()
+
+
+def is_away(repo_id: str) -> bool:
+    """Tell by one request whether the hub cannot be reached; the library itself would try for half a minute."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(repo_id, timeout=TIMEOUT_SECONDS)
+    except HfHubHTTPError:
+        return False  # It has answered, and will say the same to the library.
+    except Exception:  # Of the library below, which is another one in each version; or this is no name at all.
+        return True
+    return False
 
 
 def push_to_hub(segmenter: Segmenter, repo_id: str, card: Mapping[str, Any], private: bool = False) -> str:
@@ -84,7 +128,7 @@ def push_to_hub(segmenter: Segmenter, repo_id: str, card: Mapping[str, Any], pri
     return str(url)
 
 
-def _refused(name: str, done: str, error: Exception) -> InputError:
+def _refused(name: str, done: str, error: Exception | str) -> InputError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
     cure = "check the name, the network and `hf auth login`, or give a folder"
     return InputError(f"{name}: cannot be {done} ({reason}); {cure}")

@@ -57,7 +57,7 @@ def with_initial_settings(model: ModelConfig) -> ModelConfig:
         if getattr(model, key) not in (None, value):
             raise InputError(
                 f"model.{key} is {getattr(model, key)}, but model.weights {model.weights} want {value};"
-                f" leave model.{key} out"
+                " leave it out, or set it to null"
             )
     return model.filled(*wanted)
 

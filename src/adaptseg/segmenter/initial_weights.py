@@ -21,6 +21,7 @@ from adaptseg.models.deeplab import AtrousSpatialPyramid
 from adaptseg.models.efficientnet import EfficientNetLiteNetwork
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.models.own_network import OwnNetwork
+from adaptseg.segmenter import hub
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.pretrained import named_weights
@@ -63,11 +64,11 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
         notes = []
         load_state(network.backbone, {k: v for k, v in state.items() if not LITE_CLASSIFIER.match(k)}, where)
     elif model.is_transformer and not is_url(weights):
-        from adaptseg.models.transformer import TransformerNetwork, pretrained_backbone
+        from adaptseg.models.transformer import TransformerNetwork
 
         assert isinstance(network, TransformerNetwork)
         notes = []
-        load_state(network.backbone, pretrained_backbone(weights), where)
+        load_state(network.backbone, hub.backbone_state(weights), where)
     else:
         notes = initialise_from(network, read_state_dict(local_file(weights)), model)
     for note in notes:

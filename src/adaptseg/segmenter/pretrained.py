@@ -79,11 +79,8 @@ def _file_in_package(module: str, backbone: str) -> Path:
     return files[0]
 
 
-def license_of(model: ModelConfig) -> str:
-    """Return the licence of the initial weights, as far as it is known."""
-    if model.weights is None:
-        return "none needed: random weights"
+def license_of(model: ModelConfig) -> str | None:
+    """Return the licence of the initial weights; none: it is not known, or they are random."""
     if model.weights == "imagenet":
         return IMAGENET[model.backbone].license
-    known = (text for name, text in LICENSES.items() if name in model.weights)
-    return next(known, "not known; ask where they come from")
+    return next((text for name, text in LICENSES.items() if name in (model.weights or "")), None)

@@ -18,6 +18,7 @@ from adaptseg.evaluation.selection import open_scorer
 from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.segmenter.initial_weights import initialise
+from adaptseg.segmenter.pretrained import license_of
 from adaptseg.training.loop import open_fabric
 from adaptseg.training.trackers import require_trackers
 
@@ -84,6 +85,8 @@ def _describe_networks(config: ExperimentConfig, method: Method) -> Iterator[str
         f"segmenter   {model.name}, {model.levels} level{'s' if model.levels > 1 else ''},"
         f" {segmenter / 1e6:.1f} M parameters, initial weights {weights}"
     )
+    if model.weights:
+        yield f"weights     licence {license_of(model) or 'not known: ask where they come from'}"
     beside = _parameters(method) - segmenter
     options = ", ".join(f"{key} {value}" for key, value in vars(config.method).items() if key.startswith("lambda"))
     yield f"method      {config.method.name}, {options}; {beside / 1e6:.1f} M parameters beside the segmenter's"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -41,6 +42,7 @@ from adaptseg.predict.predictions import prediction_strip
 from adaptseg.progress import Progress
 from adaptseg.segmenter.initial_weights import initialise
 from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.pretrained import license_of
 from adaptseg.training.checkpoint import (
     TrainingState,
     checkpoint_name,
@@ -80,6 +82,9 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     keep_freed_memory(fabric.device)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
+    if is_main() and license_of(config.model):
+        terms = license_of(config.model)
+        print(f"adaptseg: initial weights {config.model.weights}, licence {terms}", file=sys.stderr, flush=True)
     method = build_method(segmenter, config).to(fabric.device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
