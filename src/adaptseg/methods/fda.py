@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from adaptseg.config import require_in
 from adaptseg.methods.losses import robust_entropy_loss
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 
@@ -26,6 +27,11 @@ class FDAConfig(MinEntConfig):
     """Weight of the target's penalised entropy per level, main last."""
     eta: float = 2.0
     """Exponent η of the Charbonnier penalty: the larger, the less is asked of unsure pixels."""
+
+    def __post_init__(self) -> None:
+        """Refuse exponents that are none."""
+        super().__post_init__()
+        require_in("method.eta", self.eta, 0)
 
 
 class FDA(MinEnt):
