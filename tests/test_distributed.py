@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 from adaptseg.distributed import launched_processes
+from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.checkpoint import saved_checkpoints
 from adaptseg.training.loop import train
@@ -90,10 +91,11 @@ def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
     assert "its checkpoint is complete" in errors
 
 
-def test_a_batch_that_cannot_be_shared(folder: Path) -> None:
-    done = subprocess.run(torchrun(folder, "run", "--train.batch=3"), capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode != 0
-    assert "train.batch is 3, to be shared by 2 processes; make it a multiple" in done.stderr
+def test_a_batch_that_cannot_be_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adaptseg.training.loop.launched_processes", lambda: (2, 1))
+    with pytest.raises(InputError, match=r"train\.batch is 3, to be shared by 2 processes; make it a multiple"):
+        train(config_of(folder, "--train.batch=3"), folder / "run")
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize(

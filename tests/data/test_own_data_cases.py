@@ -158,6 +158,21 @@ def test_a_color_outside_the_map_is_counted(cases: Path) -> None:
     assert domains(cases / "01-rgb-cityscapes-palette", {"label_map": known}, label_space=["road", "car"]).source[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "labels"), [("16-labelme-json-only", "labels"), ("17-coco-json", "annotations/instances_default.json")]
+)
+def test_shapes_are_drawn(cases: Path, name: str, labels: str) -> None:
+    classes: dict[str, Any] = {"label_space": ["road", "sky"]}
+    source = domains(cases / name, {"labels": labels, "label_map": None}, **classes).source
+    found = source[5].label
+    assert found is not None
+    assert found.shape == (90, 120)
+    assert (found[60:89] == 0).all()
+    assert (found[:30] == 1).all()
+    assert (found[31:60] == 255).all()
+    assert not checked(cases / name, {"labels": labels}, **classes).fails
+
+
 @pytest.mark.parametrize("name", ["40-exif-rotated", "72-exif-labelled-upright"])
 def test_sideways_photographs_are_upright(cases: Path, name: str) -> None:
     found = domains(cases / name, {})

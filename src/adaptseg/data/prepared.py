@@ -25,7 +25,7 @@ from adaptseg.data.files import UInt8Array
 from adaptseg.data.layouts.paired_files import Files, Layout
 from adaptseg.errors import InputError
 
-VERSION = "1"
+VERSION = "2"
 """To be raised when the form of the files changes, or what decoding and resizing make of a picture."""
 MANIFEST = "manifest.json"
 """Written last: a folder with it is complete."""
@@ -159,6 +159,7 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
         "layout": str(config.layout),
         "size": size,
         "label map": hashlib.sha256(table.tobytes()).hexdigest() if config.labelled else "none",
+        "reading": hashlib.sha256(repr(_reading(config)).encode()).hexdigest(),
         "state of the files": listing_digest(layout),
     }
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
@@ -166,6 +167,12 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
     roots = [os.path.abspath(root) for root in config.roots]
     choice = [config.split, config.include, config.list, config.part]
     return Prepared(folder, recipe, [config.layout, roots, choice, bool(config.labelled)])
+
+
+def _reading(config: DomainConfig) -> list[Any]:
+    """What the configuration says of how files become pixels and label values, in the order of its entries."""
+    label_map = list((config.label_map or {}).items()) if config.labelled else None
+    return [label_map, config.label_format, config.value_range]
 
 
 def listing_digest(layout: Files) -> str:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import HEIF_SUFFIXES, IMAGE_SUFFIXES, FolderTree, is_image
+from adaptseg.data.layouts.annotated import AnnotatedFiles, class_codes, read_drawing, used_names
+from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES
+from adaptseg.data.layouts.label_files import Pairs, add_labelled, resolved
 from adaptseg.data.layouts.label_map import LabelMap, configured_map
 from adaptseg.data.layouts.paired_files import Files, included
 from adaptseg.data.layouts.pairing import (
-    Found,
     Place,
     few,
     find,
-    missing_label,
     place,
     suspects_note,
     unread_note,
@@ -28,23 +28,6 @@ from adaptseg.errors import InputError
 
 LOSSY_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".avif", ".heic", ".heif"])
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
-
-
-@dataclass
-class Pairs:
-    """The samples of one root."""
-
-    tree: FolderTree
-    names: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def keep(self, positions: Sequence[int]) -> None:
-        """Leave out all other samples."""
-        self.names = [self.names[i] for i in positions]
-        self.images = [self.images[i] for i in positions]
-        self.labels = [self.labels[i] for i in positions] if self.labels else []
 
 
 def folder_layout(config: DomainConfig) -> Files:
@@ -64,11 +47,14 @@ def folder_layout(config: DomainConfig) -> Files:
     _refuse_heif(pairs)
     if not config.labelled:
         return Files(pairs.tree, pairs.tree, pairs.names, pairs.images, [], {}, notes=pairs.notes)
+    _refuse_lossy(pairs)
     label_map = configured_map(config)
+    if pairs.label_format in (*ONE_FILE, *SUFFIXES):
+        return _annotated(pairs, label_map)
     if label_map is None:
         raise InputError(f"{config.root}: a labelled folder needs classes (names in order) or label_map (value: name)")
-    _refuse_lossy(pairs)
-    labels = _reader(config, label_map, pairs)
+    some = [pairs.labels[i] for i in evenly(len(pairs.labels), SAMPLE)]
+    labels = PictureLabels(label_map, config.label_format or "auto", partial(_read_some, pairs.tree, some))
     try:
         raw_classes = labels.raw_classes()
     except InputError as error:
@@ -78,9 +64,30 @@ def folder_layout(config: DomainConfig) -> Files:
     )
 
 
-def _reader(config: DomainConfig, label_map: LabelMap, pairs: Pairs) -> PictureLabels:
-    names = [pairs.labels[i] for i in evenly(len(pairs.labels), SAMPLE)]
-    return PictureLabels(label_map, config.label_format or "auto", partial(_read_some, pairs.tree, names))
+def _annotated(pairs: Pairs, label_map: LabelMap | None) -> AnnotatedFiles:
+    """Return the layout of samples whose labels are drawn."""
+    numbered, where = pairs.label_format == "yolo", pairs.tree.where(pairs.labels[0])
+    names: list[str] = []
+    if label_map is None and not numbered:
+        drawn = pairs.known or {
+            name: read_drawing(pairs.label_format, pairs.tree.read(name), pairs.tree.where(name))
+            for name in pairs.labels
+        }
+        names = used_names(drawn)
+    codes, raw_classes, default = class_codes(label_map, names, numbered, where)
+    return AnnotatedFiles(
+        pairs.tree,
+        pairs.tree,
+        pairs.names,
+        pairs.images,
+        pairs.labels,
+        raw_classes,
+        notes=pairs.notes,
+        label_format=pairs.label_format,
+        codes=codes,
+        default=default,
+        known=pairs.known,
+    )
 
 
 def _read_some(tree: FolderTree, names: Sequence[str]) -> Iterator[tuple[bytes, str]]:
@@ -94,12 +101,13 @@ def _pairs(config: DomainConfig, root: Path) -> Pairs:
         raise InputError(f"{root}: an archive, which layout folder does not read; unpack it, and give the folder")
     pairs = Pairs(FolderTree(root))
     for split in config.split or [""]:
-        images = _place(root, config.images, split, "images", bool(config.labelled))
+        plain = not config.labelled and not (root / "images").is_dir()  # Photographs need no folder of their own.
+        text = resolved(root, "" if config.images is None and plain else config.images, split, "images")
+        images = place(text, root, "images")
         found = find(pairs.tree, images, is_image, "images")
         unread, taken = list(found.unread), set(found.files.values())
-        if config.labelled:
-            labels = _place(root, config.labels, split, "labels", True)
-            taken |= _add_labelled(pairs, config, images, labels, found)
+        if config.labelled and found.files:
+            taken |= add_labelled(pairs, config, images, found, split)
         else:
             pairs.images += found.files.values()
             pairs.names += ["/".join(filter(None, key)) for key in found.files]
@@ -108,70 +116,6 @@ def _pairs(config: DomainConfig, root: Path) -> Pairs:
     if not pairs.images:
         raise _no_images(config, root, unread, images)
     return pairs
-
-
-def _place(root: Path, text: str | None, split: str, what: str, labelled: bool) -> Place:
-    if text is None:
-        text = what if what == "labels" or (root / "images").is_dir() else ""
-        if labelled and not (root / what).is_dir():
-            folders = sorted(path.name for path in root.glob("*") if path.is_dir())
-            there = f", but {', '.join(folders[:6])}" if folders else ""
-            raise InputError(
-                f"{root}: no folder {what}/ in it{there}; put images in images/ and labels in labels/, or say where"
-                f" they are with images and labels, such as {what}: {next(iter(folders), 'FOLDER')}"
-            )
-    if split and "{split}" in text:
-        text = text.replace("{split}", split)
-    elif split:
-        if "{" in text:
-            raise InputError(f"{what} is {text!r}, without {{split}}, but the domain has split {split}; add {{split}}")
-        text = str(PurePosixPath(text, split)) if text else split
-        if not (root / text).is_dir():
-            raise InputError(f"{root / text}: no such folder; check split {split!r} of the domain")
-    return place(text, root, what)
-
-
-def _add_labelled(pairs: Pairs, config: DomainConfig, images: Place, labels: Place, found: Found) -> set[str]:
-    """Add the images that have a label; return the files that are labels."""
-    label_files = find(pairs.tree, labels, _is_label, "labels")
-    by_name = images.depth != labels.depth  # Wildcards of folders pair where both templates have as many.
-
-    def partner(key: tuple[str, ...]) -> tuple[str, ...]:
-        return key[-1:] if by_name else key
-
-    by_key: dict[tuple[str, ...], str] = {}
-    for key, name in label_files.files.items():
-        if partner(key) in by_key:
-            raise InputError(
-                f"{pairs.tree.where(by_key[partner(key)])} and {pairs.tree.where(name)}: two labels of one name; give"
-                " images and labels as many wildcards"
-            )
-        by_key[partner(key)] = name
-    missing = [key for key in found.files if partner(key) not in by_key]
-    if missing and (config.unlabelled != "skip" or len(missing) == len(found.files)):
-        raise missing_label(pairs.tree, found.files, label_files, missing, labels.text)
-    if missing:
-        names = [found.files[key] for key in missing]
-        pairs.notes.append(
-            f"{pairs.tree.where(images.folder)}: {len(missing)} of {len(found.files)} images have no label and are left"
-            f" out: {few(names)}"
-        )
-    left = set(missing)
-    for key, name in found.files.items():
-        if key not in left:
-            pairs.names.append("/".join(filter(None, key)))
-            pairs.images.append(name)
-            pairs.labels.append(by_key[partner(key)])
-    used = set(pairs.labels) | set(found.files.values())
-    spare = [name for name in label_files.files.values() if name not in used]
-    if spare:
-        text = f"{pairs.tree.where(labels.folder)}: {len(spare)} labels belong to no image: {few(spare)}"
-        pairs.notes.append(text)
-    return set(label_files.files.values())
-
-
-def _is_label(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES | {".npy"}
 
 
 def _no_images(config: DomainConfig, root: Path, unread: Sequence[str], images: Place) -> InputError:
@@ -192,6 +136,8 @@ def _joined(found: Sequence[Pairs]) -> Pairs:
         joined.images += [os.path.join(pairs.tree.root, name) for name in pairs.images]
         joined.labels += [os.path.join(pairs.tree.root, name) for name in pairs.labels]
         joined.notes += pairs.notes
+        joined.known.update({f"{prefix}/{name}": drawing for name, drawing in pairs.known.items()})
+        joined.label_format = pairs.label_format
     return joined
 
 

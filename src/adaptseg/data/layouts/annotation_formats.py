@@ -1,0 +1,243 @@
+"""Annotations of labelling tools: what shapes of which class an image has, as LabelMe, COCO, YOLO, CVAT, … write it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from xml.etree import ElementTree
+
+from adaptseg.data.layouts.shapes import Bitmap, Circle, Polygon, Runs, Shape
+from adaptseg.errors import InputError
+
+MAX_BYTES = 2**30
+"""Larger annotation files are refused."""
+ONE_FILE = ("coco", "coco_panoptic", "cvat")
+"""Formats that hold all images in one file."""
+SUFFIXES = {"labelme": ".json", "cityscapes": ".json", "supervisely": ".json", "yolo": ".txt"}
+"""Formats with a file for each image."""
+NO_AREA = ("line", "linestrip", "point", "points", "polyline", "keypoints", "graph")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn on one image."""
+
+    size: tuple[int, int] | None
+    """Width and height that the shapes refer to; none: the image's own."""
+    shapes: Sequence[Shape]
+
+
+@dataclass(frozen=True)
+class Panoptic:
+    """A COCO panoptic picture: which category each segment's colour stands for."""
+
+    file: str
+    names: Mapping[int, str]
+    """Segment's number (red + 256 green + 65536 blue) -> category's name."""
+
+
+def parsed(read: Callable[[Any], Any], data: bytes, where: str, what: str) -> Any:
+    """Return what `read` makes of a file's JSON; any failure is an `InputError` that names the file."""
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{where}: {len(data)} bytes, more than {MAX_BYTES}; split the annotations")
+    try:
+        return read(json.loads(data.decode("utf-8-sig")))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except Exception as error:  # JSON may hold anything anywhere.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{where}: no readable {what} annotations ({reason}); export them again") from error
+
+
+def _size(width: Any, height: Any) -> tuple[int, int] | None:
+    return (int(width), int(height)) if width and height else None
+
+
+def _refuse_line(kind: str, name: str) -> InputError:
+    return InputError(f"a {kind} of class {name!r}, which has no area; draw a polygon, or delete it")
+
+
+def _rectangle(name: str, corners: Sequence[Any]) -> Polygon:
+    (left, top), (right, bottom) = corners[0], corners[1]
+    return Polygon(name, [(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+def labelme(content: Any) -> Drawing:
+    """Read LabelMe's JSON."""
+    shapes: list[Shape] = []
+    for shape in content["shapes"]:
+        name, kind, points = str(shape["label"]), shape.get("shape_type") or "polygon", shape["points"]
+        if kind == "polygon":
+            shapes.append(Polygon(name, points))
+        elif kind == "rectangle":
+            shapes.append(_rectangle(name, points))
+        elif kind == "circle":
+            shapes.append(Circle(name, points))
+        elif kind == "mask":
+            left, top = points[0]
+            shapes.append(Bitmap(name, str(shape["mask"]), (round(left), round(top))))
+        else:
+            raise _refuse_line(str(kind), name)
+    return Drawing(_size(content.get("imageWidth"), content.get("imageHeight")), shapes)
+
+
+def cityscapes(content: Any) -> Drawing:
+    """Read Cityscapes' `…_polygons.json`; `cargroup` is a car."""
+    shapes = [
+        Polygon(re.sub(r"(?<=.)group$", "", str(item["label"])), item["polygon"])
+        for item in content["objects"]
+        if not item.get("deleted")
+    ]
+    return Drawing(_size(content["imgWidth"], content["imgHeight"]), shapes)
+
+
+def supervisely(content: Any) -> Drawing:
+    """Read Supervisely's JSON."""
+    shapes: list[Shape] = []
+    for item in content["objects"]:
+        name, kind = str(item["classTitle"]), item.get("geometryType", "polygon")
+        if kind == "polygon":
+            shapes.append(Polygon(name, item["points"]["exterior"], item["points"].get("interior") or ()))
+        elif kind == "rectangle":
+            shapes.append(_rectangle(name, item["points"]["exterior"]))
+        elif kind == "bitmap":
+            left, top = item["bitmap"]["origin"]
+            shapes.append(Bitmap(name, str(item["bitmap"]["data"]), (round(left), round(top))))
+        else:
+            raise _refuse_line(str(kind), name)
+    return Drawing(_size(content["size"]["width"], content["size"]["height"]), shapes)
+
+
+def yolo(text: str, where: str) -> Drawing:
+    """Read Ultralytics' lines: number of the class, then x and y of each point as shares of width and height."""
+    shapes = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) == 5:
+            raise InputError(f"{where}: line {number} has a box, no polygon; export YOLO segmentation")
+        if len(words) < 7 or len(words) % 2 == 0 or not words[0].isdecimal():
+            raise InputError(f"{where}: line {number} is no class number with points; export YOLO segmentation")
+        shapes.append(Polygon(words[0], words[1:], relative=True))
+    return Drawing(None, shapes)
+
+
+def _coco_names(content: Any) -> dict[int, str]:
+    return {int(category["id"]): str(category["name"]) for category in content["categories"]}
+
+
+def coco(content: Any) -> dict[str, Drawing]:
+    """Read COCO's instances: file name -> drawing. Crowds are drawn too."""
+    names = _coco_names(content)
+    shapes: dict[Any, list[Shape]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        name, segmentation = names[int(annotation["category_id"])], annotation.get("segmentation")
+        if not segmentation:
+            raise InputError(
+                f"annotation {annotation.get('id')} of class {name!r} has a box alone; export segmentations"
+            )
+        if isinstance(segmentation, dict):
+            height, width = segmentation["size"]
+            drawn: list[Shape] = [Runs(name, segmentation["counts"], (int(height), int(width)))]
+        else:
+            drawn = [Polygon(name, ring) for ring in segmentation]
+        shapes[annotation["image_id"]] += drawn
+    return {
+        str(image["file_name"]): Drawing(_size(image.get("width"), image.get("height")), shapes[image["id"]])
+        for image in content["images"]
+    }
+
+
+def coco_panoptic(content: Any) -> dict[str, Panoptic]:
+    """Read COCO's panoptic annotations: file name of the image -> its picture of segments."""
+    names = _coco_names(content)
+    images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+    return {
+        images[annotation["image_id"]]: Panoptic(
+            str(annotation["file_name"]),
+            {int(segment["id"]): names[int(segment["category_id"])] for segment in annotation["segments_info"]},
+        )
+        for annotation in content["annotations"]
+    }
+
+
+def cvat(data: bytes, where: str) -> dict[str, Drawing]:
+    """Read `CVAT for images` XML: file name -> drawing, by `z_order`.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise InputError(f"{where}: declares XML entities, which CVAT does not; export it again")
+    try:
+        root = ElementTree.fromstring(data)
+        return {str(image.attrib["name"]): _cvat_image(image) for image in root.iter("image")}
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except Exception as error:  # XML may hold anything anywhere.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{where}: no readable CVAT annotations ({reason}); export them again") from error
+
+
+def _cvat_image(image: ElementTree.Element) -> Drawing:
+    items = sorted(image, key=lambda item: int(item.get("z_order", 0)))
+    shapes = [shape for item in items for shape in _cvat_shape(item)]
+    return Drawing(_size(image.get("width"), image.get("height")), shapes)
+
+
+def _cvat_shape(item: ElementTree.Element) -> Iterator[Shape]:
+    name, get = item.get("label", ""), item.attrib.__getitem__
+    if item.tag == "polygon":
+        yield Polygon(name, [point.split(",") for point in get("points").split(";")])
+    elif item.tag == "box":
+        yield _rectangle(name, [(get("xtl"), get("ytl")), (get("xbr"), get("ybr"))])
+    elif item.tag == "mask":
+        counts = [int(count) for count in get("rle").split(",")]
+        left, top, width, height = (int(get(key)) for key in ("left", "top", "width", "height"))
+        counts.append(width * height - sum(counts))  # CVAT may leave out the last run outside.
+        yield Runs(name, counts, (height, width), (left, top), by_columns=False)
+    elif item.tag in NO_AREA:
+        raise _refuse_line(item.tag, name)
+
+
+PER_IMAGE: dict[str, Callable[[Any], Drawing]] = {
+    "labelme": labelme,
+    "cityscapes": cityscapes,
+    "supervisely": supervisely,
+}
+
+
+def sniffed(data: bytes, where: str) -> str:
+    """Return the format of an annotation file.
+
+    Raises:
+        InputError: it is none that is known.
+    """
+    suffix = PurePosixPath(where).suffix.lower()
+    if suffix == ".txt":
+        return "yolo"
+    if suffix == ".xml":
+        return "cvat"
+    found: str | None = parsed(_sniffed_json, data, where, "JSON")
+    if found is None:
+        raise InputError(
+            f"{where}: JSON of no kind that is known as labels; give label_format: labelme, coco, coco_panoptic,"
+            " cityscapes or supervisely"
+        )
+    return found
+
+
+def _sniffed_json(content: Any) -> str | None:
+    if "shapes" in content:
+        return "labelme"
+    if {"images", "annotations", "categories"} <= set(content):
+        segmented = any("segments_info" in annotation for annotation in content["annotations"][:1])
+        return "coco_panoptic" if segmented else "coco"
+    if {"imgWidth", "objects"} <= set(content):
+        return "cityscapes"
+    return "supervisely" if {"size", "objects"} <= set(content) else None

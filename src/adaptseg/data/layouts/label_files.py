@@ -1,0 +1,189 @@
+"""Where the labels of layout `folder` are: pictures, a file of shapes for each image, or one file for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from adaptseg.config import DomainConfig
+from adaptseg.data.files import IMAGE_SUFFIXES, FolderTree
+from adaptseg.data.layouts.annotated import annotation_file, matched
+from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES, Panoptic, sniffed
+from adaptseg.data.layouts.pairing import FIELD, Found, Place, few, find, missing_label, place
+from adaptseg.errors import InputError
+
+PICTURES = IMAGE_SUFFIXES | {".npy"}
+
+
+@dataclass
+class Pairs:
+    """The samples of one root."""
+
+    tree: FolderTree
+    names: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    label_format: str = "auto"
+    known: dict[str, Any] = field(default_factory=dict)
+    """Name of the image -> its annotation, where one file has all."""
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Leave out all other samples."""
+        self.names = [self.names[i] for i in positions]
+        self.images = [self.images[i] for i in positions]
+        self.labels = [self.labels[i] for i in positions] if self.labels else []
+
+
+def resolved(root: Path, text: str | None, split: str, what: str) -> str:
+    """Return what `images` or `labels` means, `{split}` filled in, the split's folder added.
+
+    Raises:
+        InputError: the folder of that name is not there, or a template has no place for the split.
+    """
+    if text is None:
+        text = what
+        if not (root / what).is_dir():
+            folders = sorted(path.name for path in root.glob("*") if path.is_dir())
+            there = f", but {', '.join(folders[:6])}" if folders else ""
+            raise InputError(
+                f"{root}: no folder {what}/ in it{there}; put images in images/ and labels in labels/, or say where"
+                f" they are with images and labels, such as {what}: {next(iter(folders), 'FOLDER')}"
+            )
+    if not split or "{split}" in text:
+        return text.replace("{split}", split)
+    if FIELD in text:
+        raise InputError(f"{what} is {text!r}, without {{split}}, but the domain has split {split}; add {{split}}")
+    if (root / text).is_file():
+        return text
+    folder = str(PurePosixPath(text, split)) if text else split
+    if not (root / folder).is_dir():
+        raise InputError(f"{root / folder}: no such folder; check split {split!r} of the domain")
+    return folder
+
+
+def add_labelled(pairs: Pairs, config: DomainConfig, images: Place, found: Found, split: str) -> set[str]:
+    """Add the images that have a label; return the files that are labels.
+
+    Raises:
+        InputError: an image has no label and `unlabelled` is not skip, or two labels have one name.
+    """
+    root = pairs.tree.root
+    text = resolved(root, config.labels, split, "labels")
+    label_format = config.label_format or "auto"
+    if (root / text).is_file():
+        return _add_annotated(pairs, config, images, found, text, label_format)
+    where = place(text, root, "labels")
+    suffixes, label_format = _kind(pairs.tree, where, label_format)
+    if label_format in ONE_FILE:
+        (file,) = (name for name in pairs.tree.names(where.folder) if PurePosixPath(name).suffix.lower() in suffixes)
+        return _add_annotated(pairs, config, images, found, file, label_format)
+    pairs.label_format = label_format
+    labels = find(pairs.tree, where, lambda name: PurePosixPath(name).suffix.lower() in suffixes, "labels")
+    by_key = _partners(pairs, labels, name_only=images.depth != where.depth)
+
+    def partner(key: tuple[str, ...]) -> str | None:
+        return by_key.get(key[-1:] if images.depth != where.depth else key)
+
+    _add(pairs, config, images, found, {key: label for key in found.files if (label := partner(key))}, labels, text)
+    used = {*pairs.labels, *found.files.values()}
+    spare = [name for name in labels.files.values() if name not in used]
+    if spare:
+        pairs.notes.append(f"{pairs.tree.where(where.folder)}: {len(spare)} labels belong to no image: {few(spare)}")
+    return set(labels.files.values())
+
+
+def _partners(pairs: Pairs, labels: Found, name_only: bool) -> dict[tuple[str, ...], str]:
+    """Return key -> label; wildcards of folders are part of the key where both templates have as many."""
+    by_key: dict[tuple[str, ...], str] = {}
+    for key, name in labels.files.items():
+        short = key[-1:] if name_only else key
+        if short in by_key:
+            raise InputError(
+                f"{pairs.tree.where(by_key[short])} and {pairs.tree.where(name)}: two labels of one name; give images"
+                " and labels as many wildcards"
+            )
+        by_key[short] = name
+    return by_key
+
+
+def _add(
+    pairs: Pairs,
+    config: DomainConfig,
+    images: Place,
+    found: Found,
+    label_of: Mapping[tuple[str, ...], str],
+    labels: Found,
+    text: str,
+) -> None:
+    """Add the images of `found` whose key has a label."""
+    missing = [key for key in found.files if key not in label_of]
+    if missing and (config.unlabelled != "skip" or len(missing) == len(found.files)):
+        raise missing_label(pairs.tree, found.files, labels, missing, text)
+    if missing:
+        names = few([found.files[key] for key in missing])
+        place_of = pairs.tree.where(images.folder)
+        pairs.notes.append(
+            f"{place_of}: {len(missing)} of {len(found.files)} images have no label and are left out: {names}"
+        )
+    for key, name in found.files.items():
+        if key in label_of:
+            pairs.names.append("/".join(filter(None, key)))
+            pairs.images.append(name)
+            pairs.labels.append(label_of[key])
+
+
+def _add_annotated(
+    pairs: Pairs, config: DomainConfig, images: Place, found: Found, file: str, label_format: str
+) -> set[str]:
+    """Add the images that one file annotates."""
+    pairs.label_format, known = annotation_file(pairs.tree, file, label_format)
+    keys = {"/".join(filter(None, key)): key for key in found.files}
+    annotated = matched(known, list(keys), pairs.tree.where(file))
+    pairs.known.update(annotated)
+    label_of = {keys[name]: _label_file(pairs.tree, file, drawing) for name, drawing in annotated.items()}
+    _add(pairs, config, images, found, label_of, Found(), file)
+    if len(known) > len(annotated):
+        count = len(known) - len(annotated)
+        pairs.notes.append(f"{pairs.tree.where(file)}: {count} of {len(known)} annotated images are not there")
+    return {file, *label_of.values()}
+
+
+def _label_file(tree: FolderTree, file: str, drawing: object) -> str:
+    """Return the file that holds a label: a panoptic picture, in the folder of the JSON's name or beside it."""
+    if not isinstance(drawing, Panoptic):
+        return file
+    path = PurePosixPath(file)
+    below = path.with_suffix("") / drawing.file
+    return str(below if (tree.root / below).is_file() else path.parent / drawing.file)
+
+
+def _kind(tree: FolderTree, where: Place, label_format: str) -> tuple[frozenset[str], str]:
+    """Return the suffixes and the format of the labels at a place: pictures, where there are any."""
+    if label_format in SUFFIXES:
+        return frozenset({SUFFIXES[label_format]}), label_format
+    names = tree.names(where.folder)
+    if label_format == "auto" and not any(PurePosixPath(name).suffix.lower() in PICTURES for name in names):
+        for suffix in (".json", ".xml", ".txt"):
+            files = [name for name in names if PurePosixPath(name).suffix.lower() == suffix]
+            if files:
+                label_format = sniffed(tree.read(files[0]), tree.where(files[0]))
+                return _checked(tree, where, frozenset({suffix}), label_format, files)
+    if label_format in ONE_FILE:
+        suffix = ".xml" if label_format == "cvat" else ".json"
+        files = [name for name in names if PurePosixPath(name).suffix.lower() == suffix]
+        return _checked(tree, where, frozenset({suffix}), label_format, files)
+    return frozenset(PICTURES), label_format
+
+
+def _checked(
+    tree: FolderTree, where: Place, suffixes: frozenset[str], label_format: str, files: Sequence[str]
+) -> tuple[frozenset[str], str]:
+    if label_format in ONE_FILE and len(files) != 1:
+        raise InputError(
+            f"{tree.where(where.folder)}: {len(files)} files for {label_format} ({few(files)}); give labels"
+            " the one file"
+        )
+    return suffixes, label_format

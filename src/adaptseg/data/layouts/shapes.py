@@ -1,0 +1,156 @@
+"""Annotated shapes as pixels: polygons with holes, run lengths, bitmaps. Later shapes lie on earlier ones."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from adaptseg.config import MAX_PIXELS
+from adaptseg.data.files import open_image
+from adaptseg.errors import InputError
+
+Canvas = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+FARTHEST = 1_000_000
+"""Coordinates beyond are cut: OpenCV counts in 32 bits."""
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """Rings of points; borders belong to the shape, as LabelMe draws them."""
+
+    name: str
+    outer: Sequence[Any]
+    """(x, y) in pixels, or as shares of width and height."""
+    holes: Sequence[Sequence[Any]] = ()
+    relative: bool = False
+
+    def draw(self, canvas: Canvas, code: int, where: str) -> None:
+        """Set the pixels of the shape to `code`."""
+        scale = canvas.shape[1::-1] if self.relative else (1, 1)
+        rings = [_points(ring, scale, where) for ring in (self.outer, *self.holes)]
+        if len(rings) == 1:
+            cv2.fillPoly(canvas, rings, code)
+            return
+        mask = np.zeros(canvas.shape, np.uint8)
+        cv2.fillPoly(mask, rings[:1], 1)
+        cv2.fillPoly(mask, rings[1:], 0)
+        canvas[mask > 0] = code
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A centre and a point of the edge."""
+
+    name: str
+    points: Sequence[Any]
+
+    def draw(self, canvas: Canvas, code: int, where: str) -> None:
+        """Set the pixels of the shape to `code`."""
+        centre, edge = _points(self.points, (1, 1), where)[:2].astype(float)
+        radius = round(float(np.hypot(*(edge - centre))))
+        cv2.circle(canvas, (int(centre[0]), int(centre[1])), min(radius, FARTHEST), code, -1)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Lengths of runs, outside and inside in turn, beginning outside."""
+
+    name: str
+    counts: Sequence[int] | str
+    """A text is COCO's compressed form."""
+    size: tuple[int, int]
+    """Height and width of the box that the runs fill."""
+    corner: tuple[int, int] = (0, 0)
+    """Left and top of the box."""
+    by_columns: bool = True
+    """As COCO counts; otherwise by rows, as CVAT does."""
+
+    def draw(self, canvas: Canvas, code: int, where: str) -> None:
+        """Set the pixels of the shape to `code`; raises `InputError` where the runs do not fill the box."""
+        height, width = self.size
+        if not 0 <= height * width <= MAX_PIXELS:
+            raise InputError(f"{where}: a mask of {width}x{height} pixels; export it again")
+        counts = np.array(_uncompressed(self.counts) if isinstance(self.counts, str) else self.counts, np.int64)
+        if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
+            raise InputError(f"{where}: run lengths that do not fill {width}x{height} pixels; export it again")
+        flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        mask = flat.reshape(width, height).T if self.by_columns else flat.reshape(height, width)
+        paste(canvas, mask, self.corner, code)
+
+
+@dataclass(frozen=True)
+class Bitmap:
+    """A PNG in base64, as LabelMe (`mask`) and Supervisely (`bitmap`, packed by zlib too) keep it."""
+
+    name: str
+    data: str
+    corner: tuple[int, int]
+    """Left and top."""
+
+    def draw(self, canvas: Canvas, code: int, where: str) -> None:
+        """Set the pixels of the shape to `code`; raises `InputError` where the bitmap is broken."""
+        try:
+            data = base64.b64decode(self.data)
+            if not data.startswith(b"\x89PNG"):
+                data = zlib.decompressobj().decompress(data, 1 << 26)
+        except (binascii.Error, zlib.error, ValueError, TypeError) as error:
+            raise InputError(f"{where}: a bitmap that cannot be unpacked ({error}); export it again") from error
+        pixels = np.array(open_image(data, where).convert("RGBA")).astype(bool)
+        paste(canvas, pixels[:, :, :3].any(2) & pixels[:, :, 3], self.corner, code)
+
+
+Shape = Polygon | Circle | Runs | Bitmap
+
+
+def paste(canvas: Canvas, mask: Mask, corner: tuple[int, int], code: int) -> None:
+    """Set the pixels of `mask`, whose left and top are `corner`, to `code`; what lies outside is cut."""
+    left, top = corner
+    rows = slice(max(0, top), min(canvas.shape[0], top + mask.shape[0]))
+    columns = slice(max(0, left), min(canvas.shape[1], left + mask.shape[1]))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        inside = mask[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        canvas[rows, columns][inside] = code
+
+
+def _points(ring: Sequence[Any], scale: tuple[int, int], where: str) -> npt.NDArray[np.int32]:
+    try:
+        points = np.array(ring, float).reshape(-1, 2) * scale
+        if not len(points) or not np.isfinite(points).all():
+            raise ValueError("no finite numbers")
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: a shape whose points are no pairs of numbers; correct or delete it") from error
+    rounded: npt.NDArray[np.int32] = np.rint(points.clip(-FARTHEST, FARTHEST)).astype(np.int32)
+    return rounded
+
+
+def _uncompressed(text: str) -> list[int]:
+    """Return the run lengths of COCO's text: numbers in base 32 from `0` on, from the fourth as differences."""
+    counts: list[int] = []
+    position = 0
+    codes = [ord(letter) - 48 for letter in text]
+    while position < len(codes):
+        value, shift, more = 0, 0, True
+        while more:
+            if position == len(codes) or not 0 <= codes[position] < 64 or shift > 60:
+                return [-1]
+            value |= (codes[position] & 31) << shift
+            more, last = bool(codes[position] & 32), codes[position]
+            position, shift = position + 1, shift + 5
+        if last & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+    return counts
+
+
+def is_unreal(size: tuple[int, int]) -> bool:
+    """Tell whether a width and height are those of no image."""
+    return min(size) < 1 or size[0] * size[1] > MAX_PIXELS
