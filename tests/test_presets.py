@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from functools import cache
 from importlib.resources import files
@@ -10,7 +12,7 @@ import pytest
 from torch import nn
 
 from adaptseg.cli import main
-from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.config import ExperimentConfig, flat, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import preset_names, read_experiment
 from adaptseg.methods import build_method
@@ -42,6 +44,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def config_of(name: str, *overrides: str) -> ExperimentConfig:
     return build_config(read_experiment(name)[1], list(overrides))
+
+
+def test_resolved_configurations_stay_as_they_were() -> None:
+    """Of every key that there was when the digests were made; a preset that is changed on purpose gets a new one."""
+    stored = json.loads((Path(__file__).parent / "golden/presets.json").read_text())
+    found = {}
+    for name in stored["digests"]:
+        values = flat(json.loads(json.dumps(to_dict(config_of(name)))))
+        text = json.dumps([values.get(key) for key in stored["keys"]])
+        found[name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert found == stored["digests"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_protocols_squeeze(name: str) -> None:
+    config = config_of(name)
+    assert {config.domain(role).resize for role in ("source", "target", "evaluation")} == {"squeeze"}
 
 
 def test_every_row_of_the_papers_tables_is_there() -> None:

@@ -18,7 +18,7 @@ from adaptseg.app.photos import find_examples, read_photo, render_examples
 from adaptseg.app.result import Choice, result_page
 from adaptseg.data.files import FORMATS
 from adaptseg.errors import InputError
-from adaptseg.predict.predictions import OVERLAY_OPACITY
+from adaptseg.segmenter.images import OVERLAY_OPACITY
 
 FIRST_PORT = 7860
 PORTS = 100

@@ -40,6 +40,6 @@ def run(options: Namespace) -> None:
     config = build_config(read_experiment(options.experiments[0])[1], options.overrides)
     written = write_comparison(columns, options.out, config.train)
     picture = options.out / "side-by-side.png"
-    side_by_side(columns, Domain(config.domain("evaluation"), label_space(config.label_space)), picture)
+    side_by_side(columns, Domain(config.domain("evaluation"), label_space(config.label_space, config.colors)), picture)
     print_table(columns)
     print(f"written: {', '.join(map(str, [*written, picture]))}")

@@ -36,7 +36,7 @@ def list_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     Raises:
         InputError: files are missing, or a class to train or to average is none of the data.
     """
-    space = label_space(config.label_space)
+    space = label_space(config.label_space, config.colors)
     protocol = label_space(config.protocol) if config.protocol else space
     check_protocol(protocol, space)
     if config.method.fourier_beta and not uses_target:

@@ -77,7 +77,7 @@ def prepare(config: ExperimentConfig, uses_target: bool, workers: int) -> Iterat
         domain_config = config.domain(role)
         if domain_config.prepared is None:
             raise InputError("prepared is null; name a folder, such as --prepared=prepared")
-        domain = Domain(domain_config, label_space(config.label_space))
+        domain = Domain(domain_config, label_space(config.label_space, config.colors))
         samples = prepared_samples(domain_config, domain.layout, domain.table)
         if samples is None:
             yield f"{role:<11} is rendered, not read from files: nothing to prepare"

@@ -22,6 +22,7 @@ import numpy as np
 from adaptseg.atomic import write_bytes, write_text
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import UInt8Array
+from adaptseg.data.geometry import SQUEEZE
 from adaptseg.data.layouts.paired_files import Files, Layout
 from adaptseg.errors import InputError
 
@@ -154,6 +155,8 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
     if config.prepared is None or not isinstance(layout, Files):
         return None
     size = "own size" if config.size is None else f"{config.size[0]}x{config.size[1]}"
+    if config.size is not None and config.resize != SQUEEZE:
+        size += " and larger"  # One side is free.
     recipe = {
         "version": VERSION,
         "layout": str(config.layout),

@@ -236,7 +236,7 @@ def training_facts(model: str, segmenter: Segmenter) -> tuple[ExperimentConfig |
     if checkpoint is None or run is None:
         return None, {}
     config = build_config(read_experiment(run)[1])
-    space, trained = segmenter.label_space, label_space(config.label_space)
+    space, trained = segmenter.label_space, label_space(config.label_space, config.colors)
     if space.classes != trained.classes:
         raise InputError(
             f"{checkpoint}: its classes ({_few(space.classes)}) are not those of {run}/config.yaml"

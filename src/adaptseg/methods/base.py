@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adaptseg.config import ExperimentConfig
+from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
 from adaptseg.distributed import is_main, world_size
@@ -82,17 +83,19 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
         InputError: those weights cannot be had, or want something else than the configuration says; or the network
             of `model.factory` cannot be trained.
     """
-    classes = label_space(config.label_space)
+    classes = label_space(config.label_space, config.colors)
     model = with_initial_settings(config.model)
     network = build_network(model, len(classes), seed=config.seed)
     if config.train.gradient_checkpointing:
         network.recompute_activations()
+    seen = config.domain("evaluation")
     segmenter = Segmenter(
         network,
         classes,
         preprocessing=network.config.preprocessing or "",
         align_corners=bool(network.config.align_corners),
-        input_size=config.domain("evaluation").size,
+        input_size=seen.size,
+        resize=seen.resize or KEEP,
     )
     if config.model.factory is not None:
         for note in check_network(segmenter, config.train.batch // world_size()):

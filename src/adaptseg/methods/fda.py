@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from adaptseg.config import require_in
 from adaptseg.methods.fourier import with_target_style
 from adaptseg.methods.losses import robust_entropy_loss
 from adaptseg.methods.minent import MinEnt, MinEntConfig
@@ -29,6 +30,11 @@ class FDAConfig(MinEntConfig):
     """Exponent η of the Charbonnier penalty: the larger, the less is asked of unsure pixels."""
     released_square: bool = False
     """Released code's quirk: the frequencies -b … b - 1 are taken over, where the paper's are -b … b."""
+
+    def __post_init__(self) -> None:
+        """Refuse exponents that are none."""
+        super().__post_init__()
+        require_in("method.eta", self.eta, 0)
 
 
 class FDA(MinEnt):
