@@ -195,9 +195,11 @@ def _deaths_found_when_waiting() -> Iterator[None]:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch with its tensors on `device`, labels int64, images channels-last (faster convolutions)."""
     label = batch["label"]
-    return Batch(
+    moved = Batch(
         image=batch["image"].to(device, non_blocking=True, memory_format=torch.channels_last),
         label=None if label is None else label.to(device, non_blocking=True).long(),
         names=batch["names"],
-        frame=batch["frame"].to(device, non_blocking=True),
     )
+    if "frame" in batch:
+        moved["frame"] = batch["frame"].to(device, non_blocking=True)
+    return moved
