@@ -7,10 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from adaptseg.data.files import UInt8Array, decode_image, open_image, resize_image
+from adaptseg.data.films import is_video
 from adaptseg.data.streets import worlds as streets
 from adaptseg.errors import InputError
 from adaptseg.predict.inputs import find_inputs
-from adaptseg.predict.video import is_video
 
 MAX_SIDE = 20_000
 MAX_RATIO = 8

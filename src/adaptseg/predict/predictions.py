@@ -19,10 +19,11 @@ from PIL import Image
 from adaptseg.data import cityscapes
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, decode_image, resize_image
+from adaptseg.data.films import VideoReader, is_video
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.predict.inputs import refuse_repeated
-from adaptseg.predict.video import VideoReader, VideoWriter, is_video
+from adaptseg.predict.video import VideoWriter
 from adaptseg.progress import counted
 from adaptseg.segmenter import inference
 from adaptseg.segmenter.inference import MAPS, WHOLE, Prediction, Views

@@ -53,6 +53,8 @@ class Segmenter(nn.Module):
         self.preprocessing = preprocessing
         self.align_corners = align_corners
         self.input_size = input_size
+        self.value_range: tuple[float, float] | None = None
+        """Of images of more than 8 bits, the values that become 0 and 255; none: it was trained on none."""
         settings = PREPROCESSING[preprocessing]
         # Buffers, so that they are on the device already: a copy in each step would make it wait for the host.
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)

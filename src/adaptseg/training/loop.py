@@ -88,6 +88,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     method = build_method(segmenter, config).to(fabric.device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
+    segmenter.value_range = domains.value_range
     with run_lock(run) if is_main() else nullcontext(), StopRequest() as stop:
         if not resume:
             refuse_existing(run)  # Another process may have finished one meanwhile.
