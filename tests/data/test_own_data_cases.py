@@ -255,7 +255,7 @@ def test_deep_images_have_the_range_of_the_data(cases: Path) -> None:
     expected = np.clip((grey - low) / (high - low) * 255, 0, 255)
     assert np.abs(found.target[2].image - expected[:, :, None]).max() < 1
     findings = checked(case, {}).findings
-    assert any("images have more than 8 bits; values" in finding.text for finding in findings)
+    assert any("8 of 8 images looked at have more than 8 bits; values" in finding.text for finding in findings)
     fixed = domains(case, {}, {"value_range": [0, 1020]}).target
     assert fixed is not None
     np.testing.assert_array_equal(fixed[2].image[:, :, 0], np.rint(grey / 4))

@@ -35,6 +35,8 @@ class Finding:
     kind: Kind
     text: str
     """One line: file or folder, cause and cure."""
+    files: tuple[str, ...] = ()
+    """All files that are wrong in the same way, where they are many."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ class Tally:
                 self.class_pixels[classes.get(value, "")] += pixels
                 self.example.setdefault(value, self.part.layout.where(index))
 
-    def find(self, fatal: bool, kind: Kind, text: str) -> None:
+    def find(self, fatal: bool, kind: Kind, text: str, files: Sequence[str] = ()) -> None:
         """Keep a finding, in one line that every terminal can show: names of files may be any bytes."""
-        line = str(InputError(text)).encode(errors="backslashreplace").decode()
-        self.findings.append(Finding(self.part.role, fatal, kind, line))
+        line, *names = (str(InputError(each)).encode(errors="backslashreplace").decode() for each in (text, *files))
+        self.findings.append(Finding(self.part.role, fatal, kind, line, tuple(names)))
 
     def summary(self, classes: Sequence[str]) -> DomainSummary:
         """Return the sums."""
@@ -182,7 +184,8 @@ def _broken(tally: Tally) -> None:
     for group in alike.values():
         if len(group) > MANY:
             names = ", ".join(os.path.basename(file) for file, _ in group[:3])
-            tally.find(True, "broken", f"{group[0][1]} ({len(group)} files are so: {names}, …)")
+            text = f"{group[0][1]} ({len(group)} files are so: {names}, …)"
+            tally.find(True, "broken", text, [file for file, _ in group])
         else:
             for _, problem in group:
                 tally.find(True, "broken", problem)

@@ -15,7 +15,7 @@ from adaptseg.data.files import HEIF_SUFFIXES, IMAGE_SUFFIXES, FolderTree, is_im
 from adaptseg.data.films import FRAME, FilmTree, is_video
 from adaptseg.data.layouts.annotated import AnnotatedFiles, class_codes, read_drawing, used_names
 from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES
-from adaptseg.data.layouts.image_range import RANGE_SAMPLE, measured_range
+from adaptseg.data.layouts.image_range import measured_range
 from adaptseg.data.layouts.label_files import Pairs, add_labelled, resolved
 from adaptseg.data.layouts.label_map import LabelMap, configured_map
 from adaptseg.data.layouts.paired_files import Files, included
@@ -87,12 +87,13 @@ def _files(
     config: DomainConfig, pairs: Pairs, raw_classes: Mapping[int, str], kind: type[Files] = Files, **settings: Any
 ) -> Files:
     """Return the layout of these samples; the range of images of more than 8 bits is measured."""
-    value_range = config.value_range or measured_range(pairs.tree, pairs.images)
-    if value_range is not None:
-        whose = "the key value_range" if config.value_range else f"measured in up to {RANGE_SAMPLE} of them"
+    measured, looked = measured_range(pairs.tree, pairs.images)
+    value_range = config.value_range or measured
+    if measured is not None:
+        low, high = config.value_range or measured
+        whose = "key value_range" if config.value_range else "their own range"
         pairs.notes.append(
-            f"{pairs.tree.root}: images have more than 8 bits; values {value_range[0]:g} … {value_range[1]:g} become"
-            f" 0 … 255 ({whose})"
+            f"{pairs.tree.root}: {looked} have more than 8 bits; values {low:g} … {high:g} become 0 … 255 ({whose})"
         )
     return kind(
         pairs.tree,

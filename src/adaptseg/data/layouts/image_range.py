@@ -19,15 +19,15 @@ OUTSIDE = 0.1
 DEEP_SUFFIXES = frozenset([".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k"])
 
 
-def measured_range(tree: FolderTree, names: Sequence[str]) -> tuple[float, float] | None:
-    """Return the values that become black and white in images of more than 8 bits; none where there are none.
+def measured_range(tree: FolderTree, names: Sequence[str]) -> tuple[tuple[float, float] | None, str]:
+    """Return the values that become black and white in images of more than 8 bits, and how many were looked at.
 
     Broken images are left out: reading them says what is wrong.
     """
-    ranges = []
+    ranges, looked = [], 0
     deep = [name for name in names if PurePosixPath(name.partition(FRAME)[0]).suffix.lower() in DEEP_SUFFIXES]
     for position in evenly(len(deep), RANGE_SAMPLE):
-        name = deep[position]
+        name, looked = deep[position], looked + 1
         try:
             data = tree.read(name)
             values = None if _is_shallow(data) else deep_values(data, tree.where(name))
@@ -36,9 +36,9 @@ def measured_range(tree: FolderTree, names: Sequence[str]) -> tuple[float, float
         if values is not None:
             ranges.append(np.percentile(values, (OUTSIDE, 100 - OUTSIDE)))
     if not ranges:
-        return None
+        return None, ""
     low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
-    return float(low), float(high if high > low else low + 1)
+    return (float(low), float(high if high > low else low + 1)), f"{len(ranges)} of {looked} images looked at"
 
 
 def _is_shallow(data: bytes) -> bool:
