@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
-from adaptseg.experiment import parse_yaml, preset_names, read_experiment, write_config
+from adaptseg.experiment import (
+    parse_yaml,
+    preset_names,
+    read_experiment,
+    recipe_names,
+    with_absolute_paths,
+    write_config,
+)
+from adaptseg.methods import METHODS, build_method
+from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
 
 
@@ -16,7 +28,10 @@ def test_every_preset_is_a_configuration_and_survives_writing(name: str, tmp_pat
     config = build_config(read_experiment(name)[1])
     assert config.description
     write_config(config, tmp_path / "config.yaml")
-    assert build_config(read_experiment(str(tmp_path))[1]) == config
+    # Its paths are absolute.
+    expected = build_config(with_absolute_paths(to_dict(config), Path.cwd()))
+    assert build_config(read_experiment(str(tmp_path))[1]) == expected
+    assert Path(expected.data).is_absolute()
 
 
 def test_label_map_keys_stay_numbers(experiment: dict[str, Any], tmp_path: Path) -> None:
@@ -130,3 +145,174 @@ def test_a_source_without_layout_is_refused(experiment: dict[str, Any]) -> None:
 def test_a_name_that_no_file_has(name: str) -> None:
     with pytest.raises(InputError, match="is neither a preset nor a YAML file"):
         read_experiment(name)
+
+
+def own(folder: Path, content: dict[str, Any]) -> ExperimentConfig:
+    path = folder / "mine.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+    return build_config(read_experiment(str(path))[1])
+
+
+@pytest.fixture
+def two_folders() -> dict[str, Any]:
+    return {
+        "label_space": ["road", "car"],
+        "source": {"layout": "folder", "root": "renderings", "classes": ["road", "car"]},
+        "target": {"layout": "folder", "root": "../photographs"},
+    }
+
+
+def test_paths_are_relative_to_the_folder_of_the_file(
+    two_folders: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANS", "/mnt/scans")
+    monkeypatch.setenv("HOME", "/home/me")
+    two_folders |= {"data": "sets", "model": {"weights": "first.pth"}, "description": "${PRICE} ~"}
+    two_folders["evaluation"] = {"layout": "cityscapes", "root": "{data}/cityscapes", "prepared": "~/fast"}
+    monkeypatch.chdir(tmp_path)
+    config = own(tmp_path / "a", two_folders)
+    assert config.domain("source").root == str(tmp_path / "a/renderings")
+    assert config.domain("target").root == str(tmp_path / "photographs")
+    assert config.domain("evaluation").root == str(tmp_path / "a/sets/cityscapes")
+    assert config.domain("evaluation").prepared == "/home/me/fast"
+    assert config.domain("source").prepared == str(tmp_path / "a/sets/prepared")
+    assert (config.model.weights, config.description) == (str(tmp_path / "a/first.pth"), "${PRICE} ~")
+    two_folders["source"]["root"] = "${SCANS}/renderings"
+    assert own(tmp_path / "a", two_folders).domain("source").root == "/mnt/scans/renderings"
+    two_folders["source"]["root"] = "${NO_SUCH}/renderings"
+    with pytest.raises(InputError, match=r"mine\.yaml: source\.root has \$\{NO_SUCH\}, which is not set"):
+        own(tmp_path / "a", two_folders)
+
+
+@pytest.mark.parametrize("weights", ["nvidia/mit-b5", "https://host/x.pth", "imagenet"])
+def test_names_are_no_paths(weights: str, two_folders: dict[str, Any], tmp_path: Path) -> None:
+    two_folders |= {"model": {"weights": weights}}
+    two_folders["target"] = {"layout": "streets", "root": "camera"}
+    two_folders["evaluation"] = {"split": ["val"], "root": "dusk"}
+    config = own(tmp_path, two_folders)
+    assert config.model.weights == weights
+    assert (config.target.root, config.evaluation.root) == ("camera", "dusk")
+
+
+@pytest.mark.parametrize("cuda", [False, True])
+def test_without_a_model_the_recipe_is_the_devices(
+    cuda: bool, two_folders: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    chosen = build_config(two_folders)
+    name = "gpu" if cuda else "laptop"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"adaptseg: no preset named.*{name!r}", line)
+    assert chosen == build_config(two_folders | {"preset": name})
+    assert chosen.train.steps < 20_000
+    assert capsys.readouterr().err == ""
+    model = build_config(two_folders | {"model": {"backbone": "vgg16"}, "method": {"name": "fda"}})
+    assert (model.train, model.model.backbone, model.optimizer.name) == (chosen.train, "vgg16", "sgd")
+    assert "train of the recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_own_keys_lie_over_the_recipe(name: str, two_folders: dict[str, Any]) -> None:
+    recipe = build_config(two_folders | {"preset": name})
+    own_keys = {"train": {"steps": 7}, "method": {"name": "minent", "lambda_ent": 0.5}}
+    config = build_config(two_folders | {"preset": name} | own_keys, ["--train.batch=3"])
+    assert config.train == replace(recipe.train, steps=7, batch=3)
+    assert (config.model, config.optimizer) == (recipe.model, recipe.optimizer)
+    assert vars(config.method)["lambda_ent"] == (0.5,)
+    assert build_config(two_folders, [f"--preset={name}"]) == recipe
+    with pytest.raises(InputError, match="preset 'gamer' is no recipe; choose one of gpu, laptop"):
+        build_config(two_folders | {"preset": "gamer"})
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_one_level_wants_one_weight(method: str, two_folders: dict[str, Any]) -> None:
+    section = {"method": {"name": method}, "train": {}}
+    config = build_config(two_folders | section | {"model": {"backbone": "resnet18", "levels": 1}})
+    weights = {key: value for key, value in vars(config.method).items() if isinstance(value, tuple)}
+    assert weights
+    assert all(len(value) == 1 for value in weights.values())
+    assert build_config(two_folders | section | {"model": {"backbone": "vgg16"}}).method == config.method
+    assert build_config(two_folders | section | {"model": {}}, ["--model.levels=1"]).method == config.method
+    both = build_config(two_folders | section | {"model": {}})
+    assert all(len(vars(both.method)[key]) == 2 for key in weights)
+    scalar = build_config(two_folders | section | {"model": {"levels": 1}}, ["--method.lambda_seg=0.5"])
+    assert vars(scalar.method)["lambda_seg"] == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("source", "size", 256, r"source\.size wants \[width, height\], two whole numbers, but is 256;"),
+        ("source", "size", [1.5, 2], r"source\.size wants \[width, height\], two whole numbers, but is \[1\.5, 2\];"),
+        ("source", "split", "train", r"source\.split wants a list of texts, such as \[one, two\], but is 'train';"),
+        ("train", "steps", 7.5, r"train\.steps wants a whole number, but is 7\.5;"),
+        ("train", "flip", 1, r"train\.flip wants true or false, but is 1;"),
+        ("optimizer", "lr", "fast", r"optimizer\.lr wants a number, but is 'fast';"),
+        ("method", "lambda_adv", ["x"], r"method\.lambda_adv wants a number for each level, such as \[1\.0\], but"),
+        ("method", "discriminator", 3, r"method\.discriminator is 3; give its keys"),
+        (
+            "method",
+            "discriminator",
+            {"chanels": 3},
+            r"discriminator\.chanels is no key; did you mean method\.\S+channels",
+        ),
+        ("train", "step", {}, r"train\.step is no key; did you mean train\.steps\?"),
+        ("model", "lr", 0.1, r"model\.lr is no key; did you mean optimizer\.lr\?"),
+        ("model", "zzz", {}, r"model\.zzz is no key; `adaptseg"),
+    ],
+)
+def test_wrong_keys_and_types_in_our_words(
+    section: str, key: str, value: Any, message: str, experiment: dict[str, Any]
+) -> None:
+    experiment[section][key] = value
+    with pytest.raises(InputError, match=message):
+        build_config(experiment)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--train.step=4", r"train\.step is no key; did you mean train\.steps"),
+        ("--train.steps=x", r"train\.steps wants a whole number, but is 'x'"),
+        ("--foo={}", "foo is no key"),
+        ("--method.lambda_adv=[1, 2]", None),
+    ],
+)
+def test_wrong_options(option: str, message: str | None, experiment: dict[str, Any]) -> None:
+    if message is None:  # Of a right type; the method counts them.
+        config = build_config(experiment, [option])
+        with pytest.raises(InputError, match=r"method\.lambda_adv has 2 weights, but model\.levels is 1"):
+            build_method(build_segmenter(config), config)
+    else:
+        with pytest.raises(InputError, match=message):
+            build_config(experiment, [option])
+
+
+def test_an_empty_unknown_mapping_is_refused(experiment: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="modell is no key; did you mean model"):
+        build_config(experiment | {"modell": {}})
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "value"),
+    [
+        *((name, "lambda_seg", [-1.0]) for name in METHODS),
+        *((name, "fourier_beta", 1.5) for name in METHODS if name != "source_only"),
+        ("adaptsegnet", "lambda_adv", [float("nan")]),
+        ("minent", "lambda_ent", [-0.1]),
+        ("fda", "eta", -1.0),
+        ("maxsquare", "alpha", 1.1),
+        ("dacs", "lambda_mix", -1.0),
+        ("dacs", "threshold", 1.1),
+        ("dacs", "teacher_momentum", 1.0),
+        ("daformer", "things_share", 2.0),
+        ("daformer", "lambda_fd", -0.1),
+        ("mic", "lambda_mask", float("inf")),
+        ("mic", "mask_ratio", 1.0),
+    ],
+)
+def test_options_of_methods_out_of_range(method: str, key: str, value: Any, two_folders: dict[str, Any]) -> None:
+    content = two_folders | {"preset": "laptop", "method": {"name": method, key: value}}
+    with pytest.raises(InputError, match=rf"method\.{key} is .*; give a number from"):
+        build_config(content)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,47 +21,133 @@ MAX_VALUES = 200_000
 """Larger files, and references that multiply into more values, are refused: a map of 65536 label values fits."""
 
 
+ROLES = ("source", "target", "evaluation")
+FILES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".npz")
+"""Endings of `model.weights` that are no name of the hub."""
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
 def preset_names() -> list[str]:
     """Return the names of the presets that ship with the package."""
-    return sorted(path.name.removesuffix(".yaml") for path in _presets() if path.name.endswith(".yaml"))
+    return _packaged("presets")
 
 
-def _presets() -> list[Any]:
-    return list(files("adaptseg").joinpath("presets").iterdir())
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that an experiment's key `preset` takes."""
+    return _packaged("recipes")
+
+
+def _packaged(folder: str) -> list[str]:
+    names = [path.name for path in files("adaptseg").joinpath(folder).iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def preset_description(name: str) -> str:
-    """Return a preset's line for `adaptseg presets`."""
-    return str(read_experiment(name)[1].get("description", ""))
+    """Return the line of a preset or recipe for `adaptseg presets`."""
+    content = read_recipe(name) if name in recipe_names() else read_experiment(name)[1]
+    return str(content.get("description", ""))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return a recipe: sections of an experiment that says where its data are; raises `InputError` for no name."""
+    if name not in recipe_names():
+        raise InputError(f"preset {name!r} is no recipe; choose one of {', '.join(recipe_names())}")
+    return parse_yaml(files("adaptseg").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8"), name)
 
 
 def read_experiment(preset_or_yaml: str) -> tuple[str, dict[str, Any]]:
     """Return the experiment's name and its YAML as a dictionary.
 
+    Paths of a YAML file are relative to its folder, and absolute in what is returned; `~` and `${VAR}` are filled in.
+    A preset's stay relative to the working directory.
+
     Args:
         preset_or_yaml: name of a preset, a YAML file, or a run folder (its `config.yaml`).
 
     Raises:
-        InputError: there is no such preset or file, or it is not a YAML mapping.
+        InputError: there is no such preset or file, it is not a YAML mapping, or `${VAR}` is not set.
     """
     path = Path(preset_or_yaml)
     if preset_or_yaml in preset_names():
-        name = preset_or_yaml
-        text = files("adaptseg").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
-    elif os.path.isfile(path / "config.yaml"):  # Path.is_file raises where a name is too long.
-        name, text = path.name, _read_text(path / "config.yaml")
-    elif os.path.isfile(path):
-        name, text = path.stem, _read_text(path)
-    else:
-        raise InputError(
-            f"{preset_or_yaml!r} is neither a preset nor a YAML file; `adaptseg presets` lists the presets"
-        )
-    content = parse_yaml(text, preset_or_yaml)
+        text = files("adaptseg").joinpath("presets", f"{preset_or_yaml}.yaml").read_text(encoding="utf-8")
+        return preset_or_yaml, parse_yaml(text, preset_or_yaml)
+    if os.path.isfile(path / "config.yaml"):  # Path.is_file raises where a name is too long.
+        # A run's paths are absolute, but those of older versions, which are relative to the working directory.
+        content = parse_yaml(_read_text(path / "config.yaml"), preset_or_yaml)
+        return path.name, with_absolute_paths(as_trained(content), Path.cwd())
+    if os.path.isfile(path):
+        content = _filled_in(parse_yaml(_read_text(path), preset_or_yaml), preset_or_yaml)
+        return path.stem, with_absolute_paths({"data": "data"} | content, path.absolute().parent)
+    raise InputError(f"{preset_or_yaml!r} is neither a preset nor a YAML file; `adaptseg presets` lists the presets")
+
+
+def with_absolute_paths(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return an experiment whose relative paths, but for those that begin with `{data}`, are below a folder."""
+    content = dict(content)
+
+    def placed(section: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+        paths = {key: section[key] for key in keys if isinstance(section.get(key), str | list)}
+        return dict(section) | {key: _below(folder, path) for key, path in paths.items()}
+
+    content = placed(content, "data", "prepared", "out")
+    target = content.get("target")
+    for role in ROLES:
+        domain = content.get(role)
+        if isinstance(domain, Mapping):
+            inherits = role == "evaluation" and isinstance(target, Mapping) and domain.get("layout") is None
+            layout = target.get("layout") if inherits and isinstance(target, Mapping) else domain.get("layout")
+            # The root of rendered streets is the name of a world.
+            content[role] = placed(domain, "prepared", *(() if layout == "streets" else ("root",)))
     model = content.get("model")
-    if isinstance(model, dict) and isinstance(model.get("factory"), str) and preset_or_yaml != name:
-        folder = path if path.is_dir() else path.parent
-        model["factory_folder"] = str((folder / str(model.get("factory_folder") or "")).resolve())
-    return name, content
+    if isinstance(model, Mapping):
+        if isinstance(model.get("factory"), str):
+            model = placed({**model, "factory_folder": model.get("factory_folder") or "."}, "factory_folder")
+        local = isinstance(model.get("weights"), str) and _is_local(model["weights"], folder)
+        content["model"] = placed(model, "weights") if local else model
+    return content
+
+
+def as_trained(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the complete configuration of a run; before there was the key `resize`, training squeezed all images."""
+    content = dict(content)
+    for role in ROLES:
+        domain = content.get(role)
+        # Streets are rendered at their size.
+        if isinstance(domain, Mapping) and "resize" not in domain and domain.get("layout") != "streets":
+            content[role] = {**domain, "resize": domain.get("size") and "squeeze"}
+    return content
+
+
+def _below(folder: Path, path: Any) -> Any:
+    if isinstance(path, list):
+        return [_below(folder, each) for each in path]
+    if not isinstance(path, str):
+        return path  # Of a wrong type, which is refused later.
+    return path if path.startswith("{") or not path else os.path.abspath(folder / path)
+
+
+def _is_local(weights: str, folder: Path) -> bool:
+    """Tell a file or run from a URL and from a name of the hub."""
+    is_url = "://" in weights
+    return not is_url and (weights.startswith(".") or weights.endswith(FILES) or os.path.exists(folder / weights))
+
+
+def _filled_in(value: Any, where: str, key: str = "") -> Any:
+    """Return the value with `${VAR}` in its texts, and `~` at their beginning, filled in; descriptions stay."""
+    if isinstance(value, Mapping):
+        below = f"{key}." if key else ""
+        return {name: _filled_in(item, where, f"{below}{name}") for name, item in value.items()}
+    if isinstance(value, list):
+        return [_filled_in(item, where, key) for item in value]
+    if not isinstance(value, str) or key == "description":
+        return value
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise InputError(f"{where}: {key} has {found[0]}, which is not set; `export {found[1]}=…` sets it")
+        return os.environ[found[1]]
+
+    return os.path.expanduser(VARIABLE.sub(variable, value))
 
 
 def _read_text(path: Path) -> str:
@@ -117,9 +205,9 @@ def one_line(text: str) -> str:
 
 
 def write_config(config: ExperimentConfig, path: Path) -> None:
-    """Write the complete configuration as YAML, enough to repeat the run."""
-    content = json.loads(json.dumps(to_dict(config)))
-    for domain in ("source", "target", "evaluation"):
+    """Write the complete configuration as YAML, enough to repeat the run from anywhere: its paths are absolute."""
+    content = json.loads(json.dumps(with_absolute_paths(to_dict(config), Path.cwd())))
+    for domain in ROLES:
         # JSON has turned the label values into strings.
         if content[domain]["label_map"] is not None:
             label_map = content[domain]["label_map"].items()

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from adaptseg.app.photos import MAX_SIDE, SHOWN_SIDE, find_examples, read_photo, render_examples
+from adaptseg.app.photos import MAX_SIDE, SHOWN_SIDE, find_examples, read_photo, render_examples, shown_size
 from adaptseg.app.result import Choice, Network, read_choices, result_page
 from adaptseg.cli import main
 from adaptseg.config import ModelConfig
@@ -121,7 +121,8 @@ def test_a_photo_that_was_deleted(tmp_path: Path) -> None:
 def test_large_photos_are_scaled_down(tmp_path: Path) -> None:
     Image.new("RGB", (4000, 3000), RED).save(tmp_path / "large.jpg")
     photo = read_photo(tmp_path / "large.jpg")
-    assert photo.shape == (SHOWN_SIDE * 3 // 4, SHOWN_SIDE, 3)
+    assert photo.shape == (3000, 4000, 3)  # The network sees it all.
+    assert shown_size(photo) == (SHOWN_SIDE, SHOWN_SIDE * 3 // 4)
 
 
 def test_examples(tmp_path: Path) -> None:

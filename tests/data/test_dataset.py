@@ -25,8 +25,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def domain(root: Path, label_map: dict[int | str, Any], size: tuple[int, int] | None = None) -> Domain:
-    config = DomainConfig(layout="folder", root=str(root), label_map=label_map, labelled=True, size=size)
+def domain(
+    root: Path, label_map: dict[int | str, Any], size: tuple[int, int] | None = None, resize: str | None = None
+) -> Domain:
+    config = DomainConfig(layout="folder", root=str(root), label_map=label_map, labelled=True, size=size, resize=resize)
     return Domain(config, SPACE)
 
 
@@ -40,7 +42,9 @@ def test_labels_are_mapped_by_name(root: Path) -> None:
 
 
 def test_sizes(root: Path) -> None:
-    resized = domain(root, {0: "road", 1: "car", 7: "void"}, size=(8, 8))
+    kept = domain(root, {0: "road", 1: "car", 7: "void"}, size=(8, 8))
+    assert (kept[0].image.shape, kept.for_evaluation(0).image.shape, kept.box) == ((8, 16, 3), (8, 16, 3), (8, 8))
+    resized = domain(root, {0: "road", 1: "car", 7: "void"}, size=(8, 8), resize="squeeze")
     sample = resized[0]
     assert sample.label is not None
     assert sample.image.shape == (8, 8, 3)

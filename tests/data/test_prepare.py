@@ -119,11 +119,16 @@ def test_what_is_out_of_date_is_not_used(experiment: dict[str, Any], tmp_path: P
         assert found.prepared is None
         return found.preparation
 
-    assert "another size (48x40, not 40x48);" in refused(configured(experiment, tmp_path, "--source.size=[40,48]"))
+    assert "another size (48x40 and larger, not 40x48 and larger);" in refused(
+        configured(experiment, tmp_path, "--source.size=[40,48]")
+    )
     renamed = experiment | {"source": experiment["source"] | {"classes": ["road", "sky", "car"]}}
     assert "another label map;" in refused(configured(renamed, tmp_path, "--source.size=[48,40]"))
     both = refused(configured(renamed, tmp_path))
-    assert "another size (48x40, not own size), another label map; they are not used, `adaptseg prepare` makes" in both
+    assert (
+        "another size (48x40 and larger, not own size), another label map; they are not used, `adaptseg prepare` makes"
+        in both
+    )
     picture = tmp_path / "source" / "images" / "b.png"
     Image.fromarray(np.asarray(Image.open(picture))[::-1]).save(picture)
     assert "another state of the files;" in refused(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -33,7 +32,6 @@ from adaptseg.export import graph as export_graph
 from adaptseg.export.resize import resize_bytes
 from adaptseg.models.build import build_network
 from adaptseg.models.network import SegmentationNetwork
-from adaptseg.segmenter.inference import scaled_width
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.weights import save_segmenter
@@ -187,12 +185,6 @@ def test_resizing_in_the_graph_is_that_of_prediction(size: tuple[int, int]) -> N
         x: Tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         resized = resize_bytes(x, size[1], size[0])[0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(resized, resize_image(image, size))
-
-
-def test_scaled_width_is_the_nearest() -> None:
-    for height in (1, 2, 4, 48, 77, 96, 128, 360):
-        for width in range(1, 400):
-            assert scaled_width(height, width, 24) == max(8, math.floor(width * 24 / height + 0.5))
 
 
 def refused(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:

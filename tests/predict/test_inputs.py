@@ -69,4 +69,4 @@ def test_a_very_large_png_is_refused_unread(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
     with pytest.raises(InputError, match=r"large\.png: more than 100000000 pixels; scale the image down"):
         predict_files(segmenter(), find_inputs([str(tmp_path / "in")]), tmp_path / "out")
-    assert len(files(tmp_path / "out")) == 3
+    assert len(files(tmp_path / "out")) == 3 + len(["legend.csv", "legend.json"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,13 @@ from adaptseg.errors import InputError
 from adaptseg.models.build import build_network
 from adaptseg.models.devices import choose_device
 from adaptseg.predict.inputs import find_inputs
-from adaptseg.predict.predictions import cityscapes_ids, cityscapes_name, predict_cityscapes, predict_files
+from adaptseg.predict.predictions import (
+    Settings,
+    cityscapes_ids,
+    cityscapes_name,
+    predict_cityscapes,
+    predict_files,
+)
 from adaptseg.segmenter import inference
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
@@ -52,14 +60,50 @@ def test_pictures(tmp_path: Path) -> None:
     model = segmenter()
     predict_files(model, images, tmp_path / "out")
     assert files(tmp_path / "out") == [
-        f"{kind}/{name}.{'jpg' if kind == 'overlays' else 'png'}"
-        for kind in ("colors", "labels", "overlays")
-        for name in ("a", "deep/b")
+        *(f"{kind}/{name}.png" for kind in ("colors", "labels") for name in ("a", "deep/b")),
+        "legend.csv",
+        "legend.json",
+        "overlays/a.jpg",
+        "overlays/deep/b.jpg",
     ]
     labels = np.array(Image.open(tmp_path / "out/labels/a.png"))
     np.testing.assert_array_equal(labels, model.predict(tmp_path / "in/a.png"))
     colors = np.array(Image.open(tmp_path / "out/colors/a.png"))
     np.testing.assert_array_equal(colors, model.label_space.palette[labels])
+
+
+@pytest.mark.parametrize("values", ["train-ids", "original", "colors"])
+def test_masks_hold_what_is_asked_for_and_the_legend_says_so(values: str, tmp_path: Path) -> None:
+    space = LabelSpace("own3", ("road", "car, parked", "Straße"), (("car, parked", (9, 8, 7)),))
+    model = segmenter(space)
+    for module in model.network.modules():
+        if isinstance(module, torch.nn.Conv2d):  # Classes differ from pixel to pixel.
+            torch.nn.init.kaiming_normal_(module.weight, generator=torch.Generator().manual_seed(1))
+    model.values = {"road": 7, "car, parked": 1000, "Straße": 0}
+    images = find_inputs([str(write_images(tmp_path / "in", ["a.png"]))])
+    predict_files(model, images, tmp_path / "out", Settings(values=values))
+    train_ids = model.predict(tmp_path / "in/a.png")
+    mask = np.array(Image.open(tmp_path / "out/labels/a.png"))
+    legend = json.loads((tmp_path / "out/legend.json").read_text())
+    with open(tmp_path / "out/legend.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for train_id, (row, entry) in enumerate(zip(rows, legend, strict=True)):
+        found = {tuple(np.atleast_1d(value)) for value in mask[train_ids == train_id]}
+        assert found <= {tuple(entry["color"]) if values == "colors" else (entry["id"],)}
+        assert [row["name"], int(row["id"]), int(row["green"])] == [entry["name"], entry["id"], entry["color"][1]]
+    assert [entry["name"] for entry in legend] == list(space.classes)
+    assert [entry["id"] for entry in legend] == ([7, 1000, 0] if values == "original" else [0, 1, 2])
+    assert legend[1]["color"] == [9, 8, 7]
+    assert len(np.unique(train_ids)) > 1
+
+
+def test_values_that_the_model_does_not_know(tmp_path: Path) -> None:
+    images = find_inputs([str(write_images(tmp_path / "in", ["a.png"]))])
+    with pytest.raises(InputError, match=r"--values original: the model does not say which value 'road' had"):
+        predict_files(segmenter(), images, tmp_path / "out", Settings(values="original"))
+    with pytest.raises(InputError, match="values 'rgb' is unknown"):
+        predict_files(segmenter(), images, tmp_path / "out", Settings(values="rgb"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_cityscapes_label_ids(tmp_path: Path) -> None:
@@ -143,7 +187,7 @@ def test_strips_are_named_and_the_others_are_predicted(tmp_path: Path, size: tup
     Image.new("RGB", size).save(folder / "b.png")
     with pytest.raises(InputError, match=rf"in/b\.png: .*{size[0]}x{size[1]}.*the other 2 images are in"):
         predict_files(segmenter(size=(64, 2048)), find_inputs([str(folder)]), tmp_path / "out")
-    assert len(files(tmp_path / "out")) == 6
+    assert len(files(tmp_path / "out")) == 6 + len(["legend.csv", "legend.json"])
 
 
 def test_an_input_that_no_file_can_be() -> None:

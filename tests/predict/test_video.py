@@ -14,8 +14,9 @@ from adaptseg.data.files import UInt8Array
 from adaptseg.data.films import VideoReader
 from adaptseg.errors import InputError
 from adaptseg.predict.inputs import find_inputs
-from adaptseg.predict.predictions import Settings, overlay, predict_files
+from adaptseg.predict.predictions import Settings, predict_files
 from adaptseg.predict.video import VideoWriter
+from adaptseg.segmenter.images import overlay
 from adaptseg.segmenter.inference import Views
 from tests.predict.test_predictions import files, segmenter
 
@@ -76,7 +77,7 @@ def test_overlay_video(tmp_path: Path, suffix: str) -> None:
     source = encode(tmp_path / f"clip{suffix}", pictures(9, (64, 48)), rate)
     model = segmenter(size=None)
     predict_files(model, find_inputs([str(source)]), tmp_path / "out", Settings(maps=("confidence",), batch=4))
-    assert files(tmp_path / "out") == ["confidence/clip.mp4", "overlays/clip.mp4"]
+    assert files(tmp_path / "out") == ["confidence/clip.mp4", "legend.csv", "legend.json", "overlays/clip.mp4"]
     images, times, written_rate = decode(tmp_path / "out/overlays/clip.mp4")
     assert written_rate == rate
     assert times == [n / rate for n in range(9)]
@@ -145,7 +146,7 @@ def test_damaged_videos_are_named_and_leave_nothing(tmp_path: Path) -> None:
     encode(folder / "good.mp4", pictures(3, (64, 48)))
     with pytest.raises(InputError, match=r"broken\.mp4: not a readable video .*the other 1 images are in"):
         predict_files(segmenter(), find_inputs([str(folder)]), tmp_path / "out", Settings(maps=("entropy",)))
-    assert files(tmp_path / "out") == ["entropy/good.mp4", "overlays/good.mp4"]
+    assert files(tmp_path / "out") == ["entropy/good.mp4", "legend.csv", "legend.json", "overlays/good.mp4"]
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "not a readable"), (b"RIFF" * 99, "not a readable")])

@@ -69,7 +69,7 @@ def by_hand(segmenter: Segmenter, image: UInt8Array, size: tuple[int, int] | Non
 @pytest.mark.parametrize("input_size", [None, (80, 40)])
 def test_views_are_averaged(align_corners: bool, input_size: tuple[int, int] | None) -> None:
     segmenter, image = undecided(input_size, align_corners=align_corners), photograph(73, 101)
-    width, height = (round(101 * 40 / 73), 40) if input_size else (101, 73)
+    width, height = (80, round(73 * 80 / 101)) if input_size else (101, 73)
     views = [
         by_hand(segmenter, image, (round(width * scale), round(height * scale)), flip)
         for scale in (0.75, 1, 1.25)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.build import build_network
 from adaptseg.models.network import SegmentationNetwork
+from adaptseg.segmenter.images import overlay
+from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
+from adaptseg.segmenter.weights import save_segmenter
 
 SPACE = LabelSpace("three", ("road", "car", "sky"))
 
@@ -100,26 +105,96 @@ class Recorder(SegmentationNetwork):
         return (x.new_zeros(len(x), 3, 2, 3),)
 
 
-def test_images_are_scaled_to_the_height_that_was_trained() -> None:
+@pytest.mark.parametrize(
+    ("resize", "seen"),
+    [
+        # (height, width): proportions are kept, and the box that was trained is covered.
+        ("keep", [(32, 64), (32, 64), (102, 64), (42, 64), (32, 80)]),
+        ("squeeze", [(32, 64)] * 5),
+        # Models from before the key.
+        ("height", [(32, 64), (32, 64), (32, 20), (32, 48), (32, 80)]),
+    ],
+)
+def test_images_are_scaled_as_was_trained(resize: str, seen: list[tuple[int, int]]) -> None:
     network = Recorder()
-    segmenter = Segmenter(network, SPACE, input_size=(64, 32))
-    for size in ((32, 64), (16, 32), (64, 40), (33, 50)):
+    segmenter = Segmenter(network, SPACE, input_size=(64, 32), resize=resize)
+    for size in ((32, 64), (16, 32), (64, 40), (33, 50), (16, 40)):
         assert segmenter.predict(photograph(*size)).shape == size
-    # (height, width): proportions are kept, the trained width is not forced on other formats.
-    assert network.seen == [(32, 64), (32, 64), (32, 20), (32, 48)]
+    assert network.seen == seen
 
 
-def test_grey_and_transparent_pictures_are_predicted() -> None:
+def test_each_form_of_an_image_gives_the_same(tmp_path: Path) -> None:
+    segmenter, rgb = tiny(), photograph()
+    expected = segmenter.predict(rgb)
+    alpha = np.dstack([rgb, np.full(rgb.shape[:2], 9, np.uint8)])
+    planes = torch.from_numpy(rgb.transpose(2, 0, 1).copy())
+    for form in (rgb, alpha, Image.fromarray(alpha), torch.from_numpy(rgb), planes):
+        np.testing.assert_array_equal(segmenter.predict(form), expected)
+    for forms in ([rgb, planes], (rgb, rgb), np.stack([rgb, rgb]), torch.stack([planes, planes])):
+        found = segmenter.predict(forms)
+        assert isinstance(found, list)
+        assert len(found) == 2
+        np.testing.assert_array_equal(found, [expected, expected])
+    grey = rgb[..., 0]
+    expected = segmenter.predict(grey[..., None].repeat(3, 2))
+    for form in (grey, grey[..., None], Image.fromarray(grey), torch.from_numpy(grey), torch.from_numpy(grey)[None]):
+        np.testing.assert_array_equal(segmenter.predict(form), expected)
+    assert segmenter.predict([]) == []
+
+
+def test_pictures_of_other_modes_are_predicted() -> None:
     for mode in ("L", "RGBA", "P", "1"):
         assert tiny().predict(Image.new(mode, (32, 24))).shape == (24, 32)
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((8, 8), np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)]
+    ("image", "message"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), r"an array must be uint8 \(H, W, C\) .* this is uint8 \(3, 8, 8\)"),
+        (np.zeros((8, 8, 3), np.float32), r"an array must be uint8 .* this is float32 \(8, 8, 3\); convert it"),
+        (torch.zeros(3, 8, 8), r"a tensor must be uint8 \(C, H, W\) .* this is torch\.float32 \(3, 8, 8\)"),
+        (np.zeros((0, 8, 3), np.uint8), r"an array must be uint8"),
+        (Image.new("I;16", (8, 8)), r"a PIL image of mode I;16 has no known range"),
+    ],
 )
-def test_wrong_arrays_are_refused(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    with pytest.raises(InputError, match=r"must be uint8 \(H, W, 3\), but this is (uint8|float32)"):
-        tiny().predict(array)
+def test_wrong_images_are_refused(image: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny().predict(image)
+
+
+def test_the_overlay_has_the_colours_of_the_classes() -> None:
+    segmenter, rgb = tiny(), photograph()
+    expected = overlay(rgb, segmenter.label_space.palette[segmenter.predict(rgb)])
+    np.testing.assert_array_equal(segmenter.overlay(rgb), expected)
+    assert not np.array_equal(expected, rgb)
+
+
+def test_it_says_in_three_lines_what_it_is(tmp_path: Path) -> None:
+    config = ModelConfig(backbone="resnet18", width=4, levels=1, preprocessing="imagenet")
+    space = LabelSpace("own2", ("road", "sky"), (("sky", (1, 2, 3)),))
+    segmenter = Segmenter(build_network(config, 2, seed=0), space, "imagenet", input_size=(64, 32), values={"sky": 9})
+    save_segmenter(tmp_path, segmenter)
+    loaded = load_model(tmp_path, device="cpu")
+    assert repr(loaded).splitlines() == [
+        "Segmenter of 2 classes: road, sky",
+        "  resnet18, images at 64x32 (keep), imagenet preprocessing",
+        f"  from {tmp_path}, on cpu",
+    ]
+    assert (loaded.values, loaded.label_space.colors) == ({"sky": 9}, space.colors)
+    assert loaded.label_space.palette[1].tolist() == [1, 2, 3]
+    with pytest.raises(InputError, match="device 'gpu' is unknown"):
+        load_model(tmp_path, device="gpu")
+
+
+def test_cards_of_older_versions_see_images_as_before(tmp_path: Path) -> None:
+    config = ModelConfig(backbone="resnet18", width=4, levels=1, preprocessing="imagenet")
+    segmenter = Segmenter(build_network(config, len(SPACE), seed=0), SPACE, "imagenet", input_size=(64, 32))
+    save_segmenter(tmp_path, segmenter)
+    card = json.loads((tmp_path / "segmenter.json").read_text())
+    for key in ("resize", "values", "colors"):
+        del card[key]
+    (tmp_path / "segmenter.json").write_text(json.dumps(card))
+    assert load_model(tmp_path).resize == "height"
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

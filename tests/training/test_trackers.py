@@ -18,7 +18,8 @@ from adaptseg.data.dataset import Domain
 from adaptseg.errors import InputError
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
-from adaptseg.predict.predictions import overlay, prediction_strip
+from adaptseg.predict.predictions import prediction_strip
+from adaptseg.segmenter.images import overlay
 from adaptseg.training import trackers
 from adaptseg.training.loop import train
 from tests.conftest import write_images

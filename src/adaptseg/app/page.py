@@ -18,7 +18,7 @@ from adaptseg.app.photos import find_examples, read_photo, render_examples
 from adaptseg.app.result import Choice, result_page
 from adaptseg.data.files import FORMATS
 from adaptseg.errors import InputError
-from adaptseg.predict.predictions import OVERLAY_OPACITY
+from adaptseg.segmenter.images import OVERLAY_OPACITY
 
 FIRST_PORT = 7860
 PORTS = 100
@@ -152,7 +152,7 @@ def build_page(choices: Sequence[Choice], examples: Sequence[Path]) -> gradio.Bl
 def show_result(photo: Path, choice: Choice) -> str:
     """Return the HTML of a photo as the networks of a choice see it, or of the message that it cannot be shown."""
     try:
-        return result_page(photo.name, read_photo(photo), choice)
+        return result_page(photo.name, read_photo(photo, choice.networks[-1].segmenter.value_range), choice)
     except InputError as error:
         return Markup('<p class="message" role="alert">{}</p>').format(str(error))
 

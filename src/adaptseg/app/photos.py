@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from adaptseg.data.files import UInt8Array, decode_image, open_image, resize_image
+from adaptseg.data.files import UInt8Array, decode_image, open_image
 from adaptseg.data.films import is_video
 from adaptseg.data.streets import worlds as streets
 from adaptseg.errors import InputError
@@ -16,15 +16,22 @@ MAX_SIDE = 20_000
 MAX_RATIO = 8
 """Of the longer side to the shorter: networks see all photos at one height."""
 SHOWN_SIDE = 1280
-"""Larger photos are scaled down to it before the network sees them."""
+"""Larger photos, and what the network makes of them, are shown scaled down to it."""
 MAX_EXAMPLES = 12
 STREETS = (2, 5, 11, 17, 23, 31)
 """Renderings that are the examples where no folder is given."""
 STREET_SIZE = (640, 320)
 
 
-def read_photo(path: Path) -> UInt8Array:
-    """Return a photo, uint8 (H, W, 3), upright and scaled down to at most `SHOWN_SIDE`.
+def shown_size(photo: UInt8Array) -> tuple[int, int]:
+    """Return the width and height at which a photo (H, W, 3) and its results are shown."""
+    height, width = photo.shape[:2]
+    factor = min(1.0, SHOWN_SIDE / max(height, width))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def read_photo(path: Path, value_range: tuple[float, float] | None = None) -> UInt8Array:
+    """Return a photo, uint8 (H, W, 3), upright.
 
     Raises:
         InputError: it is no image that can be read, or too large, or too narrow.
@@ -35,10 +42,7 @@ def read_photo(path: Path) -> UInt8Array:
         raise InputError(f"{path.name}: no longer kept here; drop it again") from None
     header = open_image(data, path.name, header_only=True)
     _check_sides(path.name, *header.size)
-    pixels = decode_image(data, path.name)
-    height, width = pixels.shape[:2]
-    factor = min(1.0, SHOWN_SIDE / max(width, height))
-    return resize_image(pixels, (max(1, round(width * factor)), max(1, round(height * factor))))
+    return decode_image(data, path.name, value_range)
 
 
 def _check_sides(name: str, width: int, height: int) -> None:

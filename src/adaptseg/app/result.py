@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from adaptseg.app.photos import shown_size
 from adaptseg.data.files import UInt8Array
 from adaptseg.reports.gallery import Picture, colour, heat_map, network_title, picture
 from adaptseg.reports.page import read_baseline, render
@@ -111,17 +112,17 @@ def result_page(name: str, photo: UInt8Array, choice: Choice) -> str:
     Raises:
         InputError: memory does not suffice.
     """
-    space = choice.networks[0].segmenter.label_space
+    space, size = choice.networks[0].segmenter.label_space, shown_size(photo)
     views, shares = [], []
     for network in choice.networks:
-        (prediction,) = inference.predict(network.segmenter, [photo], maps=("entropy",))
+        # The network sees the photo itself, as anywhere else.
+        (prediction,) = inference.predict(network.segmenter, [photo], maps=("entropy",), size=size)
         entropy = prediction.maps["entropy"]
-        width = photo.shape[1]
         views.append(
             View(
                 network.title,
-                picture("classes", prediction.train_ids, width, space.palette),
-                picture("entropy", heat_map(entropy), width),
+                picture("classes", prediction.train_ids, size[0], space.palette),
+                picture("entropy", heat_map(entropy), size[0]),
                 float(entropy.mean()) / 255,
             )
         )
@@ -133,5 +134,5 @@ def result_page(name: str, photo: UInt8Array, choice: Choice) -> str:
     ]
     legend.sort(key=lambda row: row.shares[::-1], reverse=True)
     largest = max(max(row.shares) for row in legend)
-    shown = picture(name, photo, photo.shape[1])
+    shown = picture(name, photo, size[0])
     return render("app.html", photo=shown, views=views, legend=legend, largest=largest)

@@ -17,6 +17,7 @@ from adaptseg.cli import (
     check,
     compare,
     completion,
+    distill,
     doctor,
     evaluate,
     export,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "check": check,
     "train": train,
     "prepare": prepare,
+    "distill": distill,
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
@@ -72,9 +74,7 @@ def overview() -> Parser:
         ),
     )
     parser.add_argument("--version", action="version", version=f"adaptseg {version('adaptseg')}")
-    commands = parser.add_argument_group(
-        "commands (each has --help; --debug shows tracebacks, --trust-factory runs a model's own code)"
-    )
+    commands = parser.add_argument_group("commands (each has --help; --debug shows tracebacks)")
     commands.description = "\n".join(f"{name:<10} {command.run.__doc__}" for name, command in COMMANDS.items())
     parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS, metavar="COMMAND")
     return parser
@@ -83,15 +83,15 @@ def overview() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; bad input is one line on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug, trust_factory = "--debug" in arguments, "--trust-factory" in arguments
-    arguments = [argument for argument in arguments if argument not in ("--debug", "--trust-factory")]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         if not arguments:
             overview().print_help()
             return
         command = COMMANDS[overview().parse(arguments[:1]).command]
         options = command.parser().parse(arguments[1:])
-        with factories_trusted() if trust_factory else nullcontext():
+        with factories_trusted() if vars(options).pop("trust_factory", False) else nullcontext():
             command.run(options)
     except InputError as error:
         if debug:

@@ -29,6 +29,7 @@ def parser() -> Parser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on: this machine's alone by default")
     parser.add_argument("--port", type=int, help="none: a free one from 7860 up")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_trust()
     return parser
 
 

@@ -23,6 +23,7 @@ def parser() -> Parser:
     parser.add_argument("experiments", metavar="PRESET-OR-YAML", nargs="+", help="presets, YAML files, or run folders")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of runs and results")
     parser.add_argument("--seeds", default="1", help="a number of seeds, or a list such as 1,5,7")
+    parser.add_trust()
     return parser
 
 
@@ -39,6 +40,6 @@ def run(options: Namespace) -> None:
     config = build_config(read_experiment(options.experiments[0])[1], options.overrides)
     written = write_comparison(columns, options.out, config.train)
     picture = options.out / "side-by-side.png"
-    side_by_side(columns, Domain(config.domain("evaluation"), label_space(config.label_space)), picture)
+    side_by_side(columns, Domain(config.domain("evaluation"), label_space(config.label_space, config.colors)), picture)
     print_table(columns)
     print(f"written: {', '.join(map(str, [*written, picture]))}")

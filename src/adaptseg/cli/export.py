@@ -16,6 +16,7 @@ def parser() -> Parser:
         (
             "adaptseg export runs/mine --format onnx --out mine.onnx",
             "adaptseg export runs/mine/checkpoints/last --format torch-export --out mine.pt2 --check photos/",
+            "adaptseg export runs/mine --format onnx --int8 --out mine-int8.onnx --calibrate camera-photos/",
             "adaptseg export runs/mine --format hub --out mine-hub --license cc-by-4.0",
         ),
     )
@@ -33,6 +34,16 @@ def parser() -> Parser:
         metavar="IMAGE-OR-FOLDER",
         help="what to compare with PyTorch on; none: the run's evaluation images, or else rendered streets",
     )
+    parser.add_argument(
+        "--int8", action="store_true", help="onnx: weights and activations in 8 bits, a quarter the size"
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FOLDER",
+        help="unlabelled target images on which --int8 measures ranges; none: the run's own",
+    )
+    parser.add_trust()
     parser.add_argument("--license", metavar="NAME", help="of the weights, such as apache-2.0; goes into the metadata")
     return parser
 

@@ -76,6 +76,13 @@ class Parser(argparse.ArgumentParser):
             "model", metavar="RUN-OR-CHECKPOINT", help="run folder, checkpoint, released .pth, or its URL"
         )
         self.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+        self.add_trust()
+
+    def add_trust(self) -> None:
+        """Add the word that models need whose network is made by code."""
+        self.add_argument(
+            "--trust-factory", action="store_true", help="run the code that a model's card names to make its network"
+        )
 
     def add_workers(self) -> None:
         """Add the number of processes that read images."""

@@ -30,6 +30,13 @@ def parser() -> Parser:
         help="pictures: labels/ (train ids), colors/ and overlays/, of videos overlays/; frames: the same, of each"
         " video frame too; cityscapes: label ids for the benchmark server",
     )
+    parser.add_argument(
+        "--values",
+        choices=("train-ids", "original", "colors"),
+        default="train-ids",
+        help="what labels/ holds: train ids, the values of the source's label files, or RGB colours; legend.csv names"
+        " them",
+    )
     parser.add_argument("--maps", metavar="NAMES", default="", help="also confidence/, entropy/: confidence,entropy")
     parser.add_argument("--flip", action="store_true", help="average with the mirrored image")
     parser.add_argument("--scales", metavar="LIST", default="1", help="average over sizes, such as 0.75,1,1.25")
@@ -48,7 +55,7 @@ def run(options: Namespace) -> None:
 
     views = Views.parse(options.flip, options.scales, options.tiles)
     maps = tuple(options.maps.split(",")) if options.maps else ()
-    settings = Settings(views, maps, options.batch, frames=options.format == "frames")
+    settings = Settings(views, maps, options.batch, options.format == "frames", options.values)
     inputs = find_inputs(options.inputs)
     segmenter = load_model(options.model).to(choose_device(options.device))
     write = predict_cityscapes if options.format == "cityscapes" else predict_files

@@ -17,10 +17,13 @@ def parser() -> Parser:
 
 
 def run(options: Namespace) -> None:
-    """List the presets."""
-    from adaptseg.experiment import preset_description, preset_names
+    """List the presets, and the recipes for experiments of your own."""
+    from adaptseg.experiment import preset_description, preset_names, recipe_names
 
-    names = preset_names()
+    names = [*preset_names(), *recipe_names()]
     width = max(map(len, names))
     for name in names:
         print(f"{name:<{width}}  {preset_description(name)}")
+    print(
+        f"\n`preset: {recipe_names()[0]}` in a YAML of your own takes model, method, optimizer and train of a recipe."
+    )

@@ -23,6 +23,7 @@ def parser() -> Parser:
     parser.add_argument("--out", type=Path, metavar="FILE", help="none: RUN/report.html; needed for several runs")
     parser.add_argument("--baseline", type=Path, metavar="RUN", help="source-only run; none: one found beside the run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_trust()
     return parser
 
 

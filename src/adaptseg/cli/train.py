@@ -31,6 +31,7 @@ def parser() -> Parser:
     parser.add_argument("--seeds", help="train once per seed: a number of seeds, or a list such as 1,5,7")
     parser.add_argument("--dry-run", action="store_true", help="read, build, take one small step; write nothing")
     parser.add_argument("--keys", action="store_true", help="list all keys of the experiment and leave")
+    parser.add_trust()
     return parser
 
 

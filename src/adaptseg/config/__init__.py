@@ -6,18 +6,21 @@ The options of a method stand beside the method, in a subclass of `MethodConfig`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from adaptseg.config.domain import MAX_PIXELS as MAX_PIXELS
-from adaptseg.config.domain import OF_ONE_DOMAIN, OF_ONE_ROOT, require_size
+from adaptseg.config.checks import MAX_PIXELS as MAX_PIXELS
+from adaptseg.config.checks import require, require_size
+from adaptseg.config.checks import require_in as require_in
+from adaptseg.config.domain import OF_ONE_DOMAIN, OF_ONE_ROOT
 from adaptseg.config.domain import DomainConfig as DomainConfig
 from adaptseg.config.domain import LabelMapping as LabelMapping
 from adaptseg.config.model import BACKBONES as BACKBONES
 from adaptseg.config.model import LITES as LITES
+from adaptseg.config.model import RESNETS as RESNETS
 from adaptseg.config.model import ModelConfig as ModelConfig
-from adaptseg.config.model import require
 
 LOGGERS = ("wandb", "mlflow")
 CRITERIA = ("entropy", "class_frequency_distance")
@@ -43,9 +46,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Refuse unknown names and impossible rates."""
         require(self.name in ("sgd", "adam", "adamw"), f"optimizer.name is {self.name!r}; choose sgd, adam or adamw")
-        require(self.lr > 0, f"optimizer.lr is {self.lr}; give a positive learning rate")
-        for key in ("classifier_lr_factor", "momentum", "weight_decay"):
-            require(getattr(self, key) >= 0, f"optimizer.{key} is {getattr(self, key)}; give 0 or more")
+        require(0 < self.lr < math.inf, f"optimizer.lr is {self.lr}; give a positive learning rate")
+        for key in ("classifier_lr_factor", "weight_decay"):
+            require_in(f"optimizer.{key}", getattr(self, key), 0)
+        require_in("optimizer.momentum", self.momentum, 0, 1, below=True)
         require(
             not self.repeated_updates or self.name == "sgd",
             "optimizer.repeated_updates is a quirk of SGD; set optimizer.name to sgd",
@@ -114,7 +118,7 @@ class TrainConfig:
         for key in ("steps", "batch", "log_every", "checkpoint_every", "keep"):
             require(getattr(self, key) >= 1, f"train.{key} is {getattr(self, key)}; give at least 1")
         for key in ("workers", "power", "skip_nonfinite", "warmup_steps", "rare_class_crops"):
-            require(getattr(self, key) >= 0, f"train.{key} is {getattr(self, key)}; give 0 or more")
+            require_in(f"train.{key}", getattr(self, key), 0)
         require(
             self.evaluate_every is None or self.evaluate_every >= 1,
             f"train.evaluate_every is {self.evaluate_every}; give at least 1, or leave it out",
@@ -143,7 +147,7 @@ class TrainConfig:
             0 <= self.source_jitter <= 1, f"train.source_jitter is {self.source_jitter}; give 0 (none) … 1 (strong)"
         )
         require(
-            self.rare_class_temperature is None or self.rare_class_temperature > 0,
+            self.rare_class_temperature is None or 0 < self.rare_class_temperature < math.inf,
             f"train.rare_class_temperature is {self.rare_class_temperature}; give a positive number, or leave it out",
         )
         require(
@@ -160,6 +164,14 @@ class MethodConfig:
     """Name of the method, such as source_only or adaptsegnet."""
     fourier_beta: float = 0.0
     """Source images take over the target's low-frequency amplitudes, up to this share of their side (FDA); 0: none."""
+
+    def __post_init__(self) -> None:
+        """Refuse weights below 0 and shares that are none."""
+        require_in("method.fourier_beta", self.fourier_beta, 0, 1)
+        for key, value in vars(self).items():
+            if key.startswith("lambda_"):
+                for weight in value if isinstance(value, tuple) else (value,):
+                    require_in(f"method.{key}", weight, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,13 +192,15 @@ class ExperimentConfig:
     """Classes to train: a named label space or a list of class names."""
     protocol: list[str] | str | None = None
     """Classes that are averaged in evaluation: a named label space or a list; none: all trained classes."""
+    colors: dict[str, tuple[int, int, int]] | None = None
+    """Class name to RGB, 0 … 255, wherever classes are shown; others have Cityscapes' colours, or chosen ones."""
     source: DomainConfig
     """The labelled domain."""
     target: DomainConfig = field(default_factory=DomainConfig)
     """The unlabelled domain; methods without adaptation do not train on it."""
     evaluation: DomainConfig = field(default_factory=DomainConfig)
-    """Labelled images to evaluate on. Layout, root, size, classes and label_map left out are the target's; all left
-    out: there are none, and nothing is evaluated."""
+    """Labelled images to evaluate on. Layout, root, size, resize, classes and label_map left out are the target's; all
+    left out: there are none, and nothing is evaluated."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The segmenter."""
     method: MethodConfig
@@ -252,6 +266,6 @@ def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested keys written with dots: `{"train": {"steps": 3}}` -> `{"train.steps": 3}`."""
     result: dict[str, Any] = {}
     for key, value in content.items():
-        nested = isinstance(value, dict) and value and key != "label_map"
+        nested = isinstance(value, dict) and value and key not in ("label_map", "colors")
         result |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return result

@@ -6,23 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
-from adaptseg.config.model import require
+from adaptseg.config.checks import require, require_size
 
 MAX_COUNT = 1_000_000
-MAX_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded (decompression bombs)."""
-
-
-def require_size(key: str, size: tuple[int, int] | None) -> None:
-    """Refuse a width and height that no image should have."""
-    require(
-        size is None or (len(size) == 2 and min(size) >= 8),
-        f"{key} is {size}; give [width, height], each at least 8 pixels",
-    )
-    require(
-        size is None or size[0] * size[1] <= MAX_PIXELS,
-        f"{key} is {size}; give [width, height] of at most {MAX_PIXELS} pixels together",
-    )
 
 
 def _is_path(text: str) -> bool:
@@ -73,7 +59,10 @@ class DomainConfig:
     include: Texts | None = None
     """Only samples whose name matches one of these patterns (`*` and `?` allowed)."""
     size: tuple[int, int] | None = None
-    """Width and height that images are resized to; none keeps each image's own size."""
+    """Width and height of a box that images are scaled to, see `resize`; none keeps each image's own size."""
+    resize: str | None = None
+    """keep (the default): images keep their ratio and cover the box, of which training sees a random part of its size
+    and everything else the whole; squeeze: images get the box's very sides, as some published protocols do."""
     classes: Texts | str | None = None
     """Layout `folder`: class names in the order of the label values 0, 1, 2, …, or a named label space."""
     label_format: str | None = None
@@ -98,6 +87,10 @@ class DomainConfig:
     def __post_init__(self) -> None:
         """Refuse values that no layout could use."""
         require_size("size of a domain", self.size)
+        require(
+            self.resize in (None, "keep", "squeeze"),
+            f"resize is {self.resize!r}; choose keep (the ratio) or squeeze (into size)",
+        )
         require(
             self.count is None or 0 < self.count <= MAX_COUNT,
             f"count is {self.count}; give a positive number of images, at most {MAX_COUNT}",

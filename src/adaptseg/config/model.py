@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adaptseg.config.checks import require
 from adaptseg.errors import InputError
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -14,12 +15,6 @@ VITS = tuple(f"{family}_{size}" for family in ("dinov2", "dinov3") for size in (
 LITES = tuple(f"efficientnet_lite{size}" for size in range(3))
 BACKBONES = (*RESNETS, "vgg16", *LITES, *(f"mit_b{size}" for size in range(6)), *VITS)
 FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `InputError` with the message where the condition is false."""
-    if not condition:
-        raise InputError(message)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,17 +11,21 @@ from typing import Any, Literal
 
 from adaptseg.config import DomainConfig, ExperimentConfig, TrainConfig
 from adaptseg.data.domains import list_domains
+from adaptseg.data.geometry import SQUEEZE, distortion, fitting_size
 from adaptseg.data.inspection import Part, Record, open_part, read_all
 from adaptseg.data.label_findings import absent_text, blurred_text
 from adaptseg.data.label_spaces import CITYSCAPES_19, IGNORE_INDEX
 from adaptseg.errors import InputError
 
+MOST_DISTORTION = 0.1
+MOST_CROPPED = 1 / 3
+"""What squeezing, and a training step's crop, may do to an image without a warning."""
 MANY = 3
 """More broken files than that become one finding, where what is wrong is the same."""
 RARE_SHARE = 0.001
 """A class with a smaller share of the source's trained pixels is called rare."""
 
-Kind = Literal["broken", "files", "value", "class", "size", "mode", "leakage", "rare"]
+Kind = Literal["broken", "files", "value", "class", "size", "mode", "ratio", "leakage", "rare"]
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,7 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
         if blurred:
             tally.find(False, "value", blurred)
         _unknown_values(tally)
+        _ratios(tally, config.train)
         if role != "evaluation":
             _sizes(tally, config.train)
             if "evaluation" in tallies:
@@ -238,6 +243,34 @@ def _sizes(tally: Tally, train: TrainConfig) -> None:
             f" into one batch; set {role}.size, or train.batch to 1"
         )
         tally.find(True, "size", text)
+
+
+def _ratios(tally: Tally, train: TrainConfig) -> None:
+    """Find images that the box squeezes much, or of which it keeps little from one training step."""
+    box, role = tally.config.size, tally.part.role
+    if box is None or not tally.sizes:
+        return
+    squeezed = tally.config.resize == SQUEEZE
+    if not squeezed and (role == "evaluation" or train.crop):
+        return
+    found, most = {}, 0.0
+    for size, count in tally.sizes.items():
+        stretched = distortion(size, box)
+        # Covering the box, all but one part in 1 + distortion lies outside of it.
+        loss = stretched if squeezed else stretched / (1 + stretched)
+        if loss > (MOST_DISTORTION if squeezed else MOST_CROPPED):
+            found[size], most = count, max(most, loss)
+    if found:
+        size = max(found, key=lambda one: found[one])
+        fitting, one = fitting_size(size, box), f"{size[0]}x{size[1]}"
+        done = "distorts" if squeezed else "crops away, in a training step,"
+        cure = f"{role}.size [{fitting[0]}, {fitting[1]}] has the ratio of most of them"
+        cure += ", or resize: keep does not distort" if squeezed else ", or resize: squeeze takes the whole, distorted"
+        text = (
+            f"{tally.root}: {role}.size [{box[0]}, {box[1]}] {done} up to {100 * most:.0f} % of {sum(found.values())}"
+            f" images, such as {tally.example[size]} of {one}; {cure}"
+        )
+        tally.find(False, "ratio", text)
 
 
 def _absent_classes(tally: Tally, classes: Sequence[str]) -> None:

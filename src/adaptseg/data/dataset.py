@@ -1,4 +1,4 @@
-"""A domain: samples at the configured size, labels as train ids."""
+"""A domain: samples scaled as configured, labels as train ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import UInt8Array, look_up, resize_image, resize_label
+from adaptseg.data.geometry import KEEP, seen_size
 from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.data.layouts.label_map import configured_map
 from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.prepared import find_prepared
 from adaptseg.errors import InputError
@@ -22,7 +24,7 @@ class Sample:
 
     name: str
     image: UInt8Array
-    """(H, W, 3) RGB, at the domain's size."""
+    """(H, W, 3) RGB, scaled as the domain says."""
     label: UInt8Array | None
     """(H, W) train ids, 255 ignored; none in a domain without labels."""
 
@@ -36,8 +38,8 @@ class Domain:
         Raises:
             InputError: files are missing, or no class of the data is in the label space.
         """
-        self.config = config
-        self.size = config.size
+        self.config, self.size = config, config.size
+        self.resize = config.resize or KEEP
         self.label_space = label_space
         self.labelled = bool(config.labelled)
         self.layout = open_layout(config)
@@ -55,22 +57,31 @@ class Domain:
         return len(self.layout.names)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return sample `index`, image and label at the domain's size (nearest neighbour for labels)."""
+        """Return sample `index`, whole, image and label scaled alike (nearest neighbour for labels)."""
         if self.prepared is not None:
             return Sample(self.layout.names[index], *self.prepared.read(index))
         image, label = self.read(index)
-        if self.size is not None:
-            image = resize_image(image, self.size)
-            label = resize_label(label, self.size) if label is not None else None
-        return Sample(self.layout.names[index], image, label)
+        size = self.seen_size(image)
+        return Sample(
+            self.layout.names[index], resize_image(image, size), None if label is None else resize_label(label, size)
+        )
+
+    @property
+    def box(self) -> tuple[int, int] | None:
+        """Width and height of the part of each sample that training takes; none: whole samples."""
+        return self.size if self.resize == KEEP else None
+
+    def seen_size(self, image: UInt8Array) -> tuple[int, int]:
+        """Return the width and height to which an image (H, W, 3) is scaled."""
+        return seen_size((image.shape[1], image.shape[0]), self.size, self.resize)
 
     def for_evaluation(self, index: int) -> Sample:
-        """Return sample `index` with the image at the domain's size and the label at its own."""
+        """Return sample `index` with the image scaled, as `domain[index]` has it, and the label at its own size."""
         if self.prepared is not None:
             label = self._train_ids(self.layout.label(index), index) if self.labelled else None
             return Sample(self.layout.names[index], self.prepared.read(index)[0], label)
         image, label = self.read(index)
-        return Sample(self.layout.names[index], resize_image(image, self.size) if self.size else image, label)
+        return Sample(self.layout.names[index], resize_image(image, self.seen_size(image)), label)
 
     def read(self, index: int) -> tuple[UInt8Array, UInt8Array | None]:
         """Return image (H, W, 3) and label (H, W, train ids) at the size that the disk has.
@@ -84,6 +95,15 @@ class Domain:
         raw = self.layout.label(index)
         label = fitted(raw, (image.shape[1], image.shape[0]), self.layout.where(index))
         return image, self._train_ids(label, index)
+
+    def class_values(self) -> dict[str, int | tuple[int, int, int]]:
+        """Return what stands for each class to train in label files: the smallest value, or a colour."""
+        own = configured_map(self.config) if self.config.layout == "folder" else None
+        raws: dict[Any, str] = dict(self.layout.raw_classes) if own is None else {**own.colors, **own.values}
+        names: dict[str, int | tuple[int, int, int]] = {}
+        for raw in sorted(raws, key=lambda raw: (isinstance(raw, tuple), raw)):
+            names.setdefault(raws[raw], raw)
+        return {name: names[name] for name in self.label_space.classes if name in names}
 
     def label(self, index: int) -> UInt8Array:
         """Return the train ids (H, W) of a sample of a labelled domain, at the size that is the quickest to have."""

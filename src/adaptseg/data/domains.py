@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_findings import label_warnings
 from adaptseg.data.label_spaces import VOID, LabelSpace, check_protocol, label_space
@@ -43,7 +43,7 @@ def list_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     Raises:
         InputError: files are missing, or a class to train or to average is none of the data.
     """
-    space = label_space(config.label_space)
+    space = label_space(config.label_space, config.colors)
     protocol = label_space(config.protocol) if config.protocol else space
     check_protocol(protocol, space)
     if VOID in space.classes:
@@ -54,9 +54,7 @@ def list_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
         )
     source = Domain(config.domain("source"), space)
     target = Domain(config.domain("target"), space) if uses_target else None
-    evaluation = config.domain("evaluation")
-    if target is not None and evaluation.layout == "folder":  # Images of one kind are seen alike.
-        evaluation = replace(evaluation, value_range=evaluation.value_range or target.layout.value_range)
+    evaluation = with_value_range(config.domain("evaluation"), target.layout.value_range if target else None)
     missing = [name for name in space.classes if name not in source.layout.raw_classes.values()]
     if missing:
         raise InputError(
@@ -64,6 +62,13 @@ def list_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
             f" {', '.join(dict.fromkeys(source.layout.raw_classes.values()))}; correct the name, or leave the class out"
         )
     return Domains(source, target, Domain(evaluation, space), protocol)
+
+
+def with_value_range(config: DomainConfig, value_range: tuple[float, float] | None) -> DomainConfig:
+    """Return a domain's configuration with the value range of another: images of one kind are seen alike."""
+    if config.layout != "folder" or config.value_range is not None:
+        return config
+    return replace(config, value_range=value_range)
 
 
 def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:

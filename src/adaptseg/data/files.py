@@ -85,7 +85,7 @@ class FolderTree:
     def __init__(self, root: Path) -> None:
         """Open the folder; raises `InputError` where there is none."""
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; check the root of the data (or --data)")
+            raise InputError(f"{os.path.abspath(root)}: no such folder; check the root of the data (or --data)")
         self.root = root
 
     def names(self, folder: str = "") -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -55,6 +55,8 @@ class LabelSpace:
 
     name: str
     classes: tuple[str, ...]
+    colors: tuple[tuple[str, tuple[int, int, int]], ...] = field(default=(), compare=False)
+    """Colours of one's own: class name and RGB."""
 
     def __post_init__(self) -> None:
         """Refuse label spaces that 8-bit train ids or names cannot tell apart."""
@@ -63,6 +65,11 @@ class LabelSpace:
             raise InputError(f"label space {self.name}: class {repeated[0]!r} is named twice; name each class once")
         if not 2 <= len(self.classes) <= IGNORE_INDEX:
             raise InputError(f"label space {self.name} has {len(self.classes)} classes; give 2 to {IGNORE_INDEX}")
+        for name, color in self.colors:
+            if name not in self.classes:
+                raise InputError(f"colors has {name!r}, which is no class; choose of {', '.join(self.classes)}")
+            if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+                raise InputError(f"colors has {name}: {list(color)}; give red, green and blue, each 0 … 255")
 
     def __len__(self) -> int:
         """Return the number of classes."""
@@ -73,7 +80,7 @@ class LabelSpace:
         """Colours, (256, 3) RGB: one row per train id, Cityscapes' where it has one; ignored is black."""
         palette = np.zeros((256, 3), np.uint8)
         for index, name in enumerate(self.classes):
-            palette[index] = CITYSCAPES_COLORS.get(name, _spread_color(index))
+            palette[index] = dict(self.colors).get(name) or CITYSCAPES_COLORS.get(name, _spread_color(index))
         return palette
 
     def lookup_table(self, raw_classes: Mapping[int, str]) -> npt.NDArray[np.int16]:
@@ -111,12 +118,14 @@ def _named() -> dict[str, LabelSpace]:
     return {name: LabelSpace(name, tuple(classes)) for name, classes in spaces.items()}
 
 
-def label_space(spec: str | Sequence[str]) -> LabelSpace:
-    """Return the label space of that name, or a new one from a list of class names.
+def label_space(spec: str | Sequence[str], colors: Mapping[str, tuple[int, int, int]] | None = None) -> LabelSpace:
+    """Return the label space of that name, or a new one from a list of class names, with colours of one's own.
 
     Raises:
-        InputError: no label space has the name.
+        InputError: no label space has the name, or it has no class of a colour.
     """
+    if colors:
+        return replace(label_space(spec), colors=tuple(colors.items()))
     if not isinstance(spec, str):
         return LabelSpace(f"own{len(spec)}", tuple(spec))
     if spec not in _named():

@@ -53,13 +53,13 @@ class StepDataset(Dataset[Batch]):
             domain: the samples.
             role: source or target; separates the random streams.
             seed: of the experiment.
-            settings: its `batch`, `flip`, `crop`, `scale_jitter`, and of the source alone `source_jitter`,
-                `crop_largest_class` and `rare_class_crops`.
+            settings: its `batch`, `flip`, `crop` (none: the domain's box, or whole samples), `scale_jitter`, and of the
+                source alone `source_jitter`, `crop_largest_class` and `rare_class_crops`.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
         self.domain, self.role, self.seed, self.sampling = domain, role, seed, sampling
-        self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop
+        self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop or domain.box
         self.scale_jitter = settings.scale_jitter
         contents = CropContents(settings.crop_largest_class, settings.rare_class_crops)
         self.contents = contents if role == "source" else ANYTHING

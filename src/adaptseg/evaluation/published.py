@@ -25,6 +25,13 @@ def published_evaluation(space: LabelSpace) -> dict[str, Any]:
     return {
         "label_space": list(space.classes),
         "source": {},
-        "evaluation": {"layout": "cityscapes", "root": "{data}", "split": ["val"], "size": [1024, 512]},
+        "evaluation": {
+            "layout": "cityscapes",
+            "root": "{data}",
+            "split": ["val"],
+            "size": [1024, 512],
+            "resize": "squeeze",
+        },
         "method": {"name": "source_only"},
+        **{section: {} for section in ("model", "train")},  # Nothing is trained.
     }

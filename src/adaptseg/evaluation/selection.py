@@ -97,8 +97,9 @@ def open_scorer(config: ExperimentConfig, source: Domain) -> SnapshotScorer | No
     """
     if config.train.selection == "none":
         return None
-    settings = replace(config.domain("target"), size=config.domain("evaluation").size)
-    target = Domain(settings, label_space(config.label_space))
+    seen = config.domain("evaluation")
+    settings = replace(config.domain("target"), size=seen.size, resize=seen.resize)
+    target = Domain(settings, label_space(config.label_space, config.colors))
     images = [target[index].image for index in _some(config.seed, "target", len(target), TARGET_IMAGES)]
     labels = (source.label(index) for index in _some(config.seed, "source", len(source), SOURCE_LABELS))
     classes = len(source.label_space)

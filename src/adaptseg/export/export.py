@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from adaptseg.export.graph import (
     write_onnx,
     write_program,
 )
+from adaptseg.export.quantize import calibration_images, write_int8
 from adaptseg.methods import uses_target
 from adaptseg.methods.configuration import build_config
 from adaptseg.models.own_network import network_given_as
@@ -41,6 +43,8 @@ from adaptseg.training.checkpoint import CHECKPOINT_CARD
 
 SMALLEST_AGREEMENT = 0.999
 """Share of pixels whose class must be PyTorch's."""
+SMALLEST_INT8_AGREEMENT = 0.95
+"""In 8 bits, the share below which a warning is given."""
 CHECK_SIDE = 512
 """Check images are scaled down to this longest side."""
 LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
@@ -85,7 +89,15 @@ FORMATS = {
 }
 
 
-def export(model: str, format: str, out: Path, check: Path | None, license: str | None) -> Iterator[str]:
+def export(
+    model: str,
+    format: str,
+    out: Path,
+    check: Path | None,
+    license: str | None,
+    int8: bool = False,
+    calibrate: Path | None = None,
+) -> Iterator[str]:
     """Write a segmenter in one of `FORMATS`; yield a line on the check and a line on what was written.
 
     Args:
@@ -95,52 +107,82 @@ def export(model: str, format: str, out: Path, check: Path | None, license: str 
             format is replaced, anything else is refused.
         check: an image or a folder of images, for the comparison with PyTorch.
         license: of the weights, for the metadata.
+        int8: ONNX in 8 bits.
+        calibrate: a folder of images on which int8 measures ranges; none: the run's target images.
 
     Raises:
         InputError: the model is none, its classes are not its run's, a library is missing, `out` is something else,
-            the graph cannot be exported, or it disagrees with PyTorch. Then nothing is written.
+            the graph cannot be exported, it disagrees with PyTorch, or int8 has no images. Then nothing is written.
     """
-    kind = FORMATS[format]
-    if kind.needs:
-        require_extra(kind.needs[0], f"--format {format}", *kind.needs[1:])
-    if license is not None and not LICENSE.fullmatch(license):
-        raise InputError(f"--license {license!r}: give a short name, such as apache-2.0 or cc-by-4.0")
+    kind = _usable(format, license, int8, calibrate)
     out = destination(out, format)
     segmenter = load_model(model)
     config, facts = training_facts(model, segmenter)
     images, origin = check_images(check, config)
+    if int8:
+        calibration, place = calibration_images(calibrate, config)
+        kind = kind._replace(write=partial(write_int8, images=calibration), note=f"{kind.note}, int8")
+        yield f"ranges of activations measured on {len(calibration)} of {place}"
     card = export_card(segmenter, facts | ({"license": license} if license else {}))
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial-{os.getpid()}-{out.name}")
+    unchecked = out.with_name(f".partial-{os.getpid()}-{out.name}")
     try:
-        try:
-            kind.write(segmenter, card, partial)
-            with network_given_as(segmenter.network):
-                exported = kind.open(partial)
-            found = agreement(segmenter, exported, images)
-        except (OSError, InputError):
-            raise
-        except Exception as error:  # PyTorch's and ONNX Runtime's own: an operator, a shape, a limit of the format.
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise InputError(
-                f"{model}: cannot be exported as {format} ({reason}); take another --format, or larger --check images"
-            ) from error
-        if found.share < SMALLEST_AGREEMENT:
+        found = _write_and_compare(kind, segmenter, card, unchecked, images, f"{model}: cannot be exported as {format}")
+        if found.share < SMALLEST_AGREEMENT and not int8:
             raise InputError(
                 f"{model}: as {format} it gives only {_percent(found.share)} of the pixels of {origin} PyTorch's class;"
                 " nothing was written; take another --format"
             )
-        yield (
-            f"checked on {origin} ({found.shapes}): {_percent(found.share)} of the pixels have PyTorch's class,"
-            f" logits differ by at most {found.difference:.1e}"
-        )
-        size = _publish(partial, out)
+        yield from _said(found, origin, int8)
+        size = _publish(unchecked, out)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
+        if unchecked.is_dir():
+            shutil.rmtree(unchecked, ignore_errors=True)
         else:
-            partial.unlink(missing_ok=True)
+            unchecked.unlink(missing_ok=True)
     yield f"written: {out} ({size / 1e6:.1f} MB{kind.note})"
+
+
+def _write_and_compare(
+    kind: Format, segmenter: Segmenter, card: Card, path: Path, images: list[UInt8Array], failed: str
+) -> Agreement:
+    """Write the file and return how it compares; raises `InputError`, which begins with `failed`, where it cannot."""
+    try:
+        kind.write(segmenter, card, path)
+        with network_given_as(segmenter.network):
+            exported = kind.open(path)
+        return agreement(segmenter, exported, images)
+    except (OSError, InputError):
+        raise
+    except Exception as error:  # PyTorch's and ONNX Runtime's own: an operator, a shape, a limit of the format.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{failed} ({reason}); take another --format, or larger --check images") from error
+
+
+def _said(found: Agreement, origin: str, int8: bool) -> Iterator[str]:
+    yield (
+        f"checked on {origin} ({found.shapes}): {_percent(found.share)} of the pixels have PyTorch's class,"
+        f" logits differ by at most {found.difference:.1e}"
+    )
+    if int8 and found.share < SMALLEST_INT8_AGREEMENT:
+        yield (
+            f"warning: that is less than {_percent(SMALLEST_INT8_AGREEMENT)}: score the file on labelled images"
+            " before you use it, or give --calibrate images that are more like those it will see"
+        )
+
+
+def _usable(format: str, license: str | None, int8: bool, calibrate: Path | None) -> Format:
+    """Return the format; raises `InputError` where its library is missing or the options do not fit together."""
+    kind = FORMATS[format]
+    if format != "onnx" and int8:
+        raise InputError(f"--int8 goes with --format onnx, not {format}; leave it out, or take onnx")
+    if calibrate is not None and not int8:
+        raise InputError("--calibrate goes with --int8; add it, or leave --calibrate out")
+    if kind.needs:
+        require_extra(kind.needs[0], f"--format {format}", *kind.needs[1:])
+    if license is not None and not LICENSE.fullmatch(license):
+        raise InputError(f"--license {license!r}: give a short name, such as apache-2.0 or cc-by-4.0")
+    return kind
 
 
 def _percent(share: float) -> str:
@@ -148,15 +190,15 @@ def _percent(share: float) -> str:
     return f"{int(share * 1e6) / 1e4:g} %"
 
 
-def _publish(partial: Path, out: Path) -> int:
+def _publish(written: Path, out: Path) -> int:
     """Give the finished file or folder its name and return its bytes; a folder's other files stay."""
-    files = list(partial.iterdir()) if partial.is_dir() else [partial]
+    files = list(written.iterdir()) if written.is_dir() else [written]
     size = sum(file.stat().st_size for file in files)
-    if partial.is_dir() and out.is_dir():
+    if written.is_dir() and out.is_dir():
         for file in files:
             file.replace(out / file.name)
     else:
-        partial.replace(out)
+        written.replace(out)
     return size
 
 
@@ -194,7 +236,7 @@ def training_facts(model: str, segmenter: Segmenter) -> tuple[ExperimentConfig |
     if checkpoint is None or run is None:
         return None, {}
     config = build_config(read_experiment(run)[1])
-    space, trained = segmenter.label_space, label_space(config.label_space)
+    space, trained = segmenter.label_space, label_space(config.label_space, config.colors)
     if space.classes != trained.classes:
         raise InputError(
             f"{checkpoint}: its classes ({_few(space.classes)}) are not those of {run}/config.yaml"

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from adaptseg.data.files import UInt8Array
+from adaptseg.data.geometry import seen_size
 from adaptseg.export.resize import resize_bytes
-from adaptseg.segmenter.inference import scaled_width
 from adaptseg.segmenter.segmenter import Segmenter
 
 OPSET = 18
@@ -55,9 +55,10 @@ class ImagesToClasses(nn.Module):
         """
         height, width = images.shape[1], images.shape[2]
         x = images.permute(0, 3, 1, 2).float()
-        if self.segmenter.input_size is not None:
-            rows = self.segmenter.input_size[1]
-            x = resize_bytes(x, rows, scaled_width(height, width, rows))
+        box, resize = self.segmenter.input_size, self.segmenter.resize
+        if box is not None:
+            columns, rows = seen_size((width, height), box, resize, torch.sym_max)
+            x = resize_bytes(x, rows, columns)
         logits = self.segmenter.network(self.segmenter.preprocess(x))[-1]
         logits = self.segmenter.upsample(logits, (height, width))
         return logits.argmax(1).to(torch.uint8), logits

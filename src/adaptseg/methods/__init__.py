@@ -11,6 +11,7 @@ from adaptseg.methods.advent import Advent, AdventConfig
 from adaptseg.methods.base import Method
 from adaptseg.methods.dacs import DACS, DACSConfig
 from adaptseg.methods.daformer import DAFormer, DAFormerConfig
+from adaptseg.methods.distill import Distill, DistillConfig
 from adaptseg.methods.fda import FDA, FDAConfig
 from adaptseg.methods.feature_level import FeatureLevel, FeatureLevelConfig
 from adaptseg.methods.maxsquare import MaxSquare, MaxSquareConfig
@@ -29,6 +30,7 @@ METHODS: dict[str, tuple[type[MethodConfig], Any]] = {
     "dacs": (DACSConfig, DACS),
     "daformer": (DAFormerConfig, DAFormer),
     "mic": (MICConfig, MIC),
+    "distill": (DistillConfig, Distill),
     "feature_level": (FeatureLevelConfig, FeatureLevel),
 }
 

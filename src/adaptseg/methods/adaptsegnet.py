@@ -54,6 +54,7 @@ class AdaptSegNetConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse unknown kinds of GAN."""
+        super().__post_init__()
         if self.gan not in GUESSING_LOSS:
             raise InputError(f"method.gan is {self.gan!r}; choose vanilla or least_squares")
         if self.running_statistics not in ("both", "target"):

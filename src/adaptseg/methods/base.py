@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adaptseg.config import ExperimentConfig
+from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import Batch
 from adaptseg.distributed import is_main, world_size
@@ -51,11 +52,14 @@ class Method(nn.Module):
 
     def iteration(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Take `step`, with source images in the target's style where `method.fourier_beta` wants it."""
-        beta = self.config.method.fourier_beta
-        if beta and target is not None:
-            styled = with_target_style(source["image"], target["image"], beta)
+        if self.config.method.fourier_beta and target is not None:
+            styled = self.styled(source["image"], target["image"])
             source = Batch(image=styled, label=source["label"], names=source["names"])
         return self.step(source, target)
+
+    def styled(self, source: Tensor, target: Tensor) -> Tensor:
+        """Return source images in the style of target images, both (N, 3, H, W), values about 0 … 255."""
+        return with_target_style(source, target, self.config.method.fourier_beta)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration to the parameters.
@@ -79,17 +83,19 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
         InputError: those weights cannot be had, or want something else than the configuration says; or the network
             of `model.factory` cannot be trained.
     """
-    classes = label_space(config.label_space)
+    classes = label_space(config.label_space, config.colors)
     model = with_initial_settings(config.model)
     network = build_network(model, len(classes), seed=config.seed)
     if config.train.gradient_checkpointing:
         network.recompute_activations()
+    seen = config.domain("evaluation")
     segmenter = Segmenter(
         network,
         classes,
         preprocessing=network.config.preprocessing or "",
         align_corners=bool(network.config.align_corners),
-        input_size=config.domain("evaluation").size,
+        input_size=seen.size,
+        resize=seen.resize or KEEP,
     )
     if config.model.factory is not None:
         for note in check_network(segmenter, config.train.batch // world_size()):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaptseg.config import ExperimentConfig, MethodConfig
+from adaptseg.config import ExperimentConfig, MethodConfig, require_in
 from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
@@ -65,11 +65,11 @@ class DACSConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        for key in ("teacher_momentum", "threshold", "ignore_top", "ignore_bottom"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise InputError(f"method.{key} is {getattr(self, key)}; give 0 … 1")
-        if not 0 <= self.jitter <= 0.5:
-            raise InputError(f"method.jitter is {self.jitter}; give 0 (none) to 0.5")
+        super().__post_init__()
+        require_in("method.teacher_momentum", self.teacher_momentum, 0, 1, below=True)
+        for key in ("threshold", "ignore_top", "ignore_bottom"):
+            require_in(f"method.{key}", getattr(self, key), 0, 1)
+        require_in("method.jitter", self.jitter, 0, 0.5)
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise InputError(f"method.{key} is {getattr(self, key)!r}; choose one of {', '.join(choices)}")

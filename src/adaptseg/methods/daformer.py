@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import ExperimentConfig, require_in
 from adaptseg.data.label_spaces import THINGS
 from adaptseg.data.loader import Batch
 from adaptseg.distributed import mean_over_processes
@@ -42,6 +42,11 @@ class DAFormerConfig(DACSConfig):
     """Weight of the thing-class feature distance; 0.005 as published. Needs initial weights (`model.weights`)."""
     things_share: float = 0.75
     """Share of a place's pixels that must be of one thing class for its feature to count."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        super().__post_init__()
+        require_in("method.things_share", self.things_share, 0, 1)
 
 
 class DAFormer(DACS):

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import ExperimentConfig, require_in
 from adaptseg.data.loader import Batch
-from adaptseg.errors import InputError
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 from adaptseg.segmenter.segmenter import Segmenter
 
@@ -35,8 +34,8 @@ class MaxSquareConfig(MinEntConfig):
 
     def __post_init__(self) -> None:
         """Refuse exponents that are none."""
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"method.alpha is {self.alpha}; give 0 (no class weights) to 1 (every class alike)")
+        super().__post_init__()
+        require_in("method.alpha", self.alpha, 0, 1)
 
 
 class MaxSquare(MinEnt):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adaptseg.config import require_in
 from adaptseg.errors import InputError
 from adaptseg.methods.daformer import DAFormer, DAFormerConfig
 
@@ -32,8 +33,7 @@ class MICConfig(DAFormerConfig):
     def __post_init__(self) -> None:
         """Refuse impossible masks."""
         super().__post_init__()
-        if not 0 <= self.mask_ratio < 1:
-            raise InputError(f"method.mask_ratio is {self.mask_ratio}; give 0 (none masked) to less than 1")
+        require_in("method.mask_ratio", self.mask_ratio, 0, 1, below=True)
         if self.mask_patch < 1:
             raise InputError(f"method.mask_patch is {self.mask_patch}; give the side of a patch, at least 1 pixel")
 

@@ -27,14 +27,27 @@ class LightHead(nn.Module):
         """Return what makes `width` channels of all embedded maps together."""
         return _convolution(channels, width, 1)
 
+    def fused(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the embedded and fused maps (N, width, h, w) at the size of the finest.
+
+        Between the 1x1 convolutions of embedding and fusion stands the resize alone, which is linear and the same for
+        all channels. So each map passes their product at its own size: a third of the additions, equal to rounding.
+        """
+        assert isinstance(self.fuse, nn.Sequential)
+        fusion: Tensor = self.fuse[0].weight.flatten(1)  # type: ignore[operator]
+        size = maps[0].shape[-2:]
+        total: Tensor | float = 0.0
+        for embed, part, x in zip(self.embed, torch.split(fusion, len(fusion), 1), maps, strict=True):
+            assert isinstance(embed, nn.Conv2d)
+            assert embed.bias is not None
+            kernel = (part @ embed.weight.flatten(1))[..., None, None]
+            resized = functional.conv2d(x, kernel, part @ embed.bias)
+            total = total + functional.interpolate(resized, size=size, mode="bilinear", align_corners=False)
+        return self.fuse[1:](total)  # type: ignore[no-any-return]
+
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return logits (N, classes, h, w) at the size of the finest of the maps (N, C, h, w)."""
-        size = (maps[0].shape[-2], maps[0].shape[-1])
-        embedded = [
-            functional.interpolate(embed(x), size=size, mode="bilinear", align_corners=False)
-            for embed, x in zip(self.embed, maps, strict=True)
-        ]
-        logits: Tensor = self.classifier(self.dropout(self.fuse(torch.cat(embedded, 1))))
+        logits: Tensor = self.classifier(self.dropout(self.fused(maps)))
         return logits
 
 
@@ -44,6 +57,15 @@ class DAFormerHead(LightHead):
     def fusion(self, channels: int, width: int) -> nn.Module:
         """Return parallel convolutions of dilation 1, 6, 12 and 18, and a 3x3 convolution over them."""
         return _ContextFusion(channels, width)
+
+    def fused(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the embedded and fused maps (N, width, h, w) at the size of the finest."""
+        size = maps[0].shape[-2:]
+        embedded = [
+            functional.interpolate(embed(x), size=size, mode="bilinear", align_corners=False)
+            for embed, x in zip(self.embed, maps, strict=True)
+        ]
+        return self.fuse(torch.cat(embedded, 1))  # type: ignore[no-any-return]
 
 
 class _ContextFusion(nn.Module):

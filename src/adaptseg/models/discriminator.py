@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,9 +34,9 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         """Refuse what makes no discriminator or no Adam."""
         key = "method.discriminator"
-        if self.channels < 1:
-            raise InputError(f"{key}.channels is {self.channels}; give at least 1")
-        if self.lr <= 0:
+        if not 1 <= self.channels <= 4096:
+            raise InputError(f"{key}.channels is {self.channels}; give 1 … 4096")
+        if not 0 < self.lr < math.inf:
             raise InputError(f"{key}.lr is {self.lr}; give a positive learning rate")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"{key}.betas is {list(self.betas)}; give two numbers from 0 to below 1")

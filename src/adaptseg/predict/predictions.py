@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,13 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from adaptseg.atomic import write_text
 from adaptseg.data import cityscapes
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, decode_image, resize_image
@@ -26,10 +29,10 @@ from adaptseg.predict.inputs import refuse_repeated
 from adaptseg.predict.video import VideoWriter
 from adaptseg.progress import counted
 from adaptseg.segmenter import inference
+from adaptseg.segmenter.images import overlay
 from adaptseg.segmenter.inference import MAPS, WHOLE, Prediction, Views
 from adaptseg.segmenter.segmenter import Segmenter
 
-OVERLAY_OPACITY = 0.55
 STRIP_HEIGHT = 180
 MAX_SIDE = 65_500
 """Pixels that JPEG has room for."""
@@ -39,7 +42,9 @@ CITYSCAPES_NAME = re.compile(r"([^_]+_\d{6}_\d{6})(_.+)?")
 
 Input = tuple[Path, Path]
 """An image or video, and its name for outputs without suffix."""
-Outputs = dict[str, UInt8Array]
+TRAIN_IDS, ORIGINAL, COLORS = "train-ids", "original", "colors"
+"""What masks may hold."""
+Outputs = dict[str, npt.NDArray[Any]]
 """Path below the output folder -> picture, (H, W) or (H, W, 3)."""
 Pictures = Callable[[Path, UInt8Array, Prediction], Outputs]
 """What is written of an image: its name, its pixels and its prediction -> outputs."""
@@ -58,6 +63,8 @@ class Settings:
     """Neighbouring images of equal size that are predicted together."""
     frames: bool = False
     """Whether a video is written as the pictures of its frames."""
+    values: str = TRAIN_IDS
+    """What masks hold: train-ids, original (the values of the source's label files), or colors."""
 
     def __post_init__(self) -> None:
         """Refuse unknown maps and empty batches."""
@@ -71,10 +78,53 @@ class Settings:
 DEFAULT = Settings()
 
 
-def overlay(image: UInt8Array, colors: UInt8Array) -> UInt8Array:
-    """Blend an image (H, W, 3) with class colours (H, W, 3)."""
-    blended = cv2.addWeighted(image, 1 - OVERLAY_OPACITY, colors, OVERLAY_OPACITY, 0)
-    return blended.astype(np.uint8, copy=False)
+def mask_values(segmenter: Segmenter, values: str) -> npt.NDArray[Any]:
+    """Return what masks hold for each train id: (256,) numbers, 8 or 16 bits, or (256, 3) RGB.
+
+    Raises:
+        InputError: `values` is unknown, or the model does not know the values of its source's labels.
+    """
+    if values == TRAIN_IDS:
+        return np.arange(256, dtype=np.uint8)
+    if values == COLORS:
+        return segmenter.label_space.palette
+    if values != ORIGINAL:
+        raise InputError(f"values {values!r} is unknown; choose {TRAIN_IDS}, {ORIGINAL} or {COLORS}")
+    missing = [name for name in segmenter.label_space.classes if name not in segmenter.values]
+    if missing:
+        raise InputError(
+            f"--values {ORIGINAL}: the model does not say which value {missing[0]!r} had in the labels that it was"
+            f" trained on; take {TRAIN_IDS} or {COLORS}"
+        )
+    own = [segmenter.values[name] for name in segmenter.label_space.classes]
+    if len({isinstance(value, int) for value in own}) > 1:
+        raise InputError(
+            f"--values {ORIGINAL}: labels were partly values, partly colours; take {TRAIN_IDS} or {COLORS}"
+        )
+    found = np.array(own)
+    table = np.zeros((256, *found.shape[1:]), np.uint8 if found.max() <= 255 else np.uint16)
+    table[: len(own)] = found
+    return table
+
+
+def write_legend(segmenter: Segmenter, out: Path, values: str) -> None:
+    """Write `legend.json` and `legend.csv`: what a class has in the masks (`id`), its name and its colour."""
+    table, palette = mask_values(segmenter, values), segmenter.label_space.palette.tolist()
+    pictures = table.ndim == 2  # Masks are colours then.
+    rows = [
+        {
+            "id": train_id if pictures else int(table[train_id]),
+            "name": name,
+            "color": table[train_id].tolist() if pictures else palette[train_id],
+        }
+        for train_id, name in enumerate(segmenter.label_space.classes)
+    ]
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(["id", "name", "red", "green", "blue"])
+    writer.writerows([row["id"], row["name"], *row["color"]] for row in rows)
+    write_text(out / "legend.csv", lines.getvalue())
+    write_text(out / "legend.json", json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
 
 
 def prediction_strip(segmenter: Segmenter, domain: Domain, images: int = 4) -> UInt8Array:
@@ -93,7 +143,7 @@ def prediction_strip(segmenter: Segmenter, domain: Domain, images: int = 4) -> U
 
 
 def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings = DEFAULT) -> None:
-    """Write `labels/NAME.png` (train ids), `colors/NAME.png`, `overlays/NAME.jpg`, and `MAP/NAME.png` of each map.
+    """Write `labels/NAME.png`, `colors/NAME.png`, `overlays/NAME.jpg`, and `MAP/NAME.png` of each map; and a legend.
 
     Of a video: `overlays/NAME.mp4`, and `MAP/NAME.mp4` of each map. With `settings.frames` its frames are written as
     images are, with the names NAME/000000, NAME/000001, …
@@ -101,12 +151,12 @@ def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, sett
     Raises:
         InputError: some images or videos are broken; the others have been predicted.
     """
-    palette = segmenter.label_space.palette
+    palette, table = segmenter.label_space.palette, mask_values(segmenter, settings.values)
 
     def still(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
         colors = palette[prediction.train_ids]
         return {
-            f"labels/{name}.png": prediction.train_ids,
+            f"labels/{name}.png": table[prediction.train_ids],
             f"colors/{name}.png": colors,
             f"overlays/{name}.jpg": overlay(image, colors),
             **{f"{kind}/{name}.png": values for kind, values in prediction.maps.items()},
@@ -118,7 +168,11 @@ def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, sett
             **{f"{kind}/{name}.mp4": values for kind, values in prediction.maps.items()},
         }
 
-    _predict(segmenter, inputs, out, settings, still, moving)
+    try:
+        _predict(segmenter, inputs, out, settings, still, moving)
+    finally:
+        if any((out / "overlays").rglob("*.*")):
+            write_legend(segmenter, out, settings.values)
 
 
 def predict_cityscapes(segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings = DEFAULT) -> None:
@@ -264,7 +318,7 @@ def _count(inputs: Sequence[Input]) -> int | None:
 
 def _read(path: Path, segmenter: Segmenter, views: Views) -> UInt8Array:
     try:
-        image = decode_image(path.read_bytes(), str(path))
+        image = decode_image(path.read_bytes(), str(path), segmenter.value_range)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
     height, width = image.shape[:2]

@@ -11,7 +11,7 @@ from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig, TrainConfig, to_dict
 from adaptseg.distributed import is_main
 from adaptseg.errors import InputError
-from adaptseg.experiment import read_experiment
+from adaptseg.experiment import read_experiment, with_absolute_paths
 from adaptseg.methods.configuration import build_config
 from adaptseg.models.devices import choose_device
 from adaptseg.reports.comparison import report_on_columns
@@ -78,7 +78,7 @@ def _finished(run: Path, config: ExperimentConfig) -> bool:
     if not (run / "result.json").is_file():
         return False
     stored = build_config(read_experiment(str(run))[1])
-    differing = differences(to_dict(stored), to_dict(config))
+    differing = differences(to_dict(stored), with_absolute_paths(to_dict(config), Path.cwd()))
     if stored.train.steps != config.train.steps:
         differing.append(f"train.steps: {stored.train.steps} -> {config.train.steps}")
     if differing:

@@ -90,7 +90,7 @@ def comparison_page(columns: Sequence[SeedRuns], device: torch.device, notes: Se
     except (InputError, OSError) as error:
         notes.append(f"No pictures: {error}")
     scored = {column.name: column.mious for column in columns if column.mious}
-    space = label_space(firsts[0].config.label_space)
+    space = label_space(firsts[0].config.label_space, firsts[0].config.colors)
     return render(
         "comparison.html",
         title="Comparison of " + ", ".join(column.name for column in columns),

@@ -143,7 +143,7 @@ def network_title(run: Run) -> str:
 
 def _open_domain(config: ExperimentConfig) -> Domain:
     """The evaluation's images, or the target's where nothing is labelled."""
-    space = label_space(config.label_space)
+    space = label_space(config.label_space, config.colors)
     try:
         return Domain(config.domain("evaluation"), space)
     except InputError as error:

@@ -215,7 +215,7 @@ def tiles(run: Run, baseline: Run | None) -> list[Tile]:
 
 def class_rows(run: Run, baseline: Run | None) -> list[dict[str, Any]]:
     """Return each class with its colour, IoU, the baseline's, and the difference; none without scores."""
-    space = label_space(run.config.label_space)
+    space = label_space(run.config.label_space, run.config.colors)
     iou = (run.result or {}).get("iou") or {}
     before = ((baseline.result or {}).get("iou") or {}) if baseline else {}
     averaged = ((run.result or {}).get("protocol") or {}).get("classes") or run.classes
@@ -277,7 +277,7 @@ def source_pixels(run: Run) -> tuple[str, npt.NDArray[np.float64]]:
     try:
         if pixels is not None:
             return f"all {len(pixels)} source labels", pixels.sum(0).astype(np.float64)
-        domain = Domain(run.config.domain("source"), label_space(run.config.label_space))
+        domain = Domain(run.config.domain("source"), label_space(run.config.label_space, run.config.colors))
         indices = sorted(set(np.linspace(0, len(domain) - 1, COUNTED_LABELS).round().astype(int).tolist()))
         counts = [np.bincount(domain.label(i).ravel(), minlength=256)[: len(run.classes)] for i in indices]
         return f"{len(indices)} of {len(domain)} source labels", np.sum(counts, axis=0).astype(np.float64)

@@ -150,6 +150,7 @@ def unlike(run: Run, other: Run) -> list[str]:
 def changed_keys(config: ExperimentConfig) -> dict[str, Any]:
     """Return the keys that are not at their defaults, those without a default among them."""
     plainest = {"label_space": config.label_space, "source": {}, "method": {"name": config.method.name}}
+    plainest |= {"model": {}, "train": {}}  # No recipe.
     defaults = flat(to_dict(build_config(plainest))) | {"label_space": None, "method.name": None}
     return {key: value for key, value in flat(to_dict(config)).items() if value != defaults.get(key)}
 

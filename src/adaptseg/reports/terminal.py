@@ -15,7 +15,6 @@ from rich.table import Table
 
 from adaptseg.data.check import Report
 from adaptseg.data.dataset import Domain
-from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
 from adaptseg.segmenter.loading import load_model
@@ -136,7 +135,7 @@ def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images
     shown: set[int] = set()
     for row, index in zip(axes, indices, strict=True):
         image, label = domain.read(int(index))
-        predictions = [model.predict(_at_size(image, domain)) for model in models]
+        predictions = [model.predict(image) for model in models]
         maps = predictions if label is None else [*predictions, label]
         shown.update(int(value) for train_ids in maps for value in np.unique(train_ids))
         pictures = [image, *(domain.label_space.palette[train_ids] for train_ids in maps)]
@@ -149,10 +148,6 @@ def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images
     figure.legend(handles=legend, loc="outside lower center", ncols=min(10, len(legend)), frameon=False, fontsize=11)
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def _at_size(image: UInt8Array, domain: Domain) -> UInt8Array:
-    return image if domain.size is None else resize_image(image, domain.size)
 
 
 def _legend(label_space: LabelSpace, shown: set[int]) -> list[Patch]:

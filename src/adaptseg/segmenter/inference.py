@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaptseg.config import MAX_PIXELS
 from adaptseg.data.files import UInt8Array, resize_image
+from adaptseg.data.geometry import seen_size
 from adaptseg.errors import InputError
 from adaptseg.models.entropy import entropy
 from adaptseg.models.upsampling import upsampled_classes, upsampled_rows
@@ -91,9 +92,13 @@ class Prediction:
 
 
 def predict(
-    segmenter: Segmenter, images: Sequence[UInt8Array], views: Views = WHOLE, maps: Sequence[str] = ()
+    segmenter: Segmenter,
+    images: Sequence[UInt8Array],
+    views: Views = WHOLE,
+    maps: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
 ) -> list[Prediction]:
-    """Predict images of one size, (H, W, 3) RGB, together; the results have that size.
+    """Predict images of one size, (H, W, 3) RGB, together; the results have that size, or without tiles `size` (w, h).
 
     Memory beside images and results: the logits of all views at the network's own resolution (1/8), or with tiles
     the logits of one row of tiles.
@@ -101,14 +106,15 @@ def predict(
     Raises:
         InputError: an image would be scaled to more than `MAX_PIXELS`, or the device's memory does not suffice.
     """
-    height, width = images[0].shape[:2]
+    width, height = size or (images[0].shape[1], images[0].shape[0])
     if views == WHOLE and not maps:
         with torch.no_grad(), _memory_errors(images):
-            logits = _logits(segmenter, images, _seen_size(segmenter, views, (width, height)))
+            own = (images[0].shape[1], images[0].shape[0])
+            logits = _logits(segmenter, images, _seen_size(segmenter, views, own))
             train_ids = upsampled_classes(logits, (height, width), segmenter.align_corners).cpu().numpy()
         return [Prediction(image) for image in train_ids]
     results = {name: np.empty((len(images), height, width), np.uint8) for name in ("train_ids", *maps)}
-    for rows, probabilities in probability_strips(segmenter, images, views):
+    for rows, probabilities in probability_strips(segmenter, images, views, size):
         strip = {name: MAPS[name](probabilities).mul(255).round() for name in maps}
         strip["train_ids"] = probabilities.argmax(1)
         for name, values in strip.items():
@@ -129,10 +135,10 @@ def probabilities(segmenter: Segmenter, image: UInt8Array, views: Views = WHOLE)
 
 @torch.no_grad()
 def probability_strips(
-    segmenter: Segmenter, images: Sequence[UInt8Array], views: Views
+    segmenter: Segmenter, images: Sequence[UInt8Array], views: Views, size: tuple[int, int] | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield rows and their probabilities, float32 (N, C, rows, W), from top to bottom; raises as `predict` does."""
-    height, width = images[0].shape[:2]
+    width, height = size or (images[0].shape[1], images[0].shape[0])
     with _memory_errors(images):
         if views.tiles is None:
             logits = _logits_of_views(segmenter, images, views)
@@ -202,17 +208,9 @@ def _logits_of_views(segmenter: Segmenter, images: Sequence[UInt8Array], views: 
     return found
 
 
-def scaled_width(height: int, width: int, rows: int) -> int:
-    """Return the width of an image at a height of `rows`, rounded, at least 8; the sides may be an exported graph's."""
-    # Integers alone: graphs have no other sizes, and round theirs towards zero.
-    return torch.sym_max(8, (2 * width * rows + height) // (2 * height))  # type: ignore[no-any-return,no-untyped-call]
-
-
 def _seen_size(segmenter: Segmenter, views: Views, size: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
     """Return width and height at which the network sees an image (with tiles, a tile) of `size`."""
-    seen = size
-    if segmenter.input_size is not None and views.tiles is None:
-        seen = (scaled_width(size[1], size[0], segmenter.input_size[1]), segmenter.input_size[1])
+    seen = size if views.tiles else seen_size(size, segmenter.input_size, segmenter.resize)
     if scale != 1:
         seen = (max(8, round(seen[0] * scale)), max(8, round(seen[1] * scale)))
     if seen[0] * seen[1] > MAX_PIXELS:

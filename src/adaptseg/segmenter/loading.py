@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from adaptseg.errors import InputError
+from adaptseg.models.devices import choose_device
 from adaptseg.models.own_network import own_network
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.released import released_segmenter
@@ -16,7 +18,12 @@ from adaptseg.segmenter.state_dicts import read_state_dict
 from adaptseg.segmenter.weights import card_in, find_checkpoint, read_card_and_weights, read_folder, required_checkpoint
 
 
-def load_model(path: str | Path, network: nn.Module | None = None, trust_factory: bool = False) -> Segmenter:
+def load_model(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    network: nn.Module | None = None,
+    trust_factory: bool = False,
+) -> Segmenter:
     """Return a segmenter in eval mode.
 
     Args:
@@ -24,15 +31,19 @@ def load_model(path: str | Path, network: nn.Module | None = None, trust_factory
             hub, or a released AdaptSegNet `.pth` (single-level, multi-level or VGG, 19 or other numbers of classes,
             keys with or without `Scale.` or `module.`), as file or as http(s) URL, to which `#sha256=HEX` may be
             added.
+        device: where its weights go: auto, cpu, cuda, cuda:N or mps.
         network: for a model that was trained with a network of one's own, that network; a copy takes the weights.
         trust_factory: else, run the code that the model's card names (`model.factory`) to make the network.
 
     Raises:
-        InputError: nothing is there, the file is broken or holds code, its keys fit no network, or its network is
-            made by code that nobody trusts.
+        InputError: nothing is there, the file is broken or holds code, its keys fit no network, its network is made
+            by code that nobody trusts, or there is no such device.
     """
+    place = choose_device(device) if isinstance(device, str) else device
     with own_network(network, trust_factory):
-        return _load(path)
+        segmenter = _load(path)
+    segmenter.origin = str(path)
+    return segmenter.to(place)
 
 
 def _load(path: str | Path) -> Segmenter:

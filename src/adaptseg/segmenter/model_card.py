@@ -88,6 +88,14 @@ MIC = Paper(
     2023,
     "2212.01322",
 )
+DISTILLATION = Paper(
+    "hinton2015distilling",
+    "Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff",
+    "Distilling the Knowledge in a Neural Network",
+    "NIPS Deep Learning and Representation Learning Workshop",
+    2015,
+    "1503.02531",
+)
 PAPERS: dict[str, tuple[Paper, ...]] = {
     "source_only": (),
     "adaptsegnet": (ADAPTSEGNET,),
@@ -99,6 +107,7 @@ PAPERS: dict[str, tuple[Paper, ...]] = {
     "dacs": (DACS,),
     "daformer": (DAFORMER, DACS),
     "mic": (MIC, DAFORMER, DACS),
+    "distill": (DISTILLATION,),
 }
 """By method; the ones a method is built of come after its own."""
 

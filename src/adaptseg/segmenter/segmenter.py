@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adaptseg.data.files import UInt8Array, decode_image, rgb_pixels
+from adaptseg.data.files import UInt8Array
+from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import LabelSpace
-from adaptseg.errors import InputError
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.models.own_network import own_network
 from adaptseg.segmenter import hub, inference
+from adaptseg.segmenter.images import ImageLike, is_several, overlay, rgb_array
 from adaptseg.segmenter.preprocessing import PREPROCESSING
 from adaptseg.segmenter.weights import read_folder, required_checkpoint
 
@@ -37,6 +38,9 @@ class Segmenter(nn.Module):
         preprocessing: str = "caffe",
         align_corners: bool = True,
         input_size: tuple[int, int] | None = None,
+        resize: str = KEEP,
+        values: Mapping[str, int | tuple[int, int, int]] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         """Join a raw network with what it needs.
 
@@ -45,7 +49,10 @@ class Segmenter(nn.Module):
             label_space: names of the classes, in the order of the logits' channels.
             preprocessing: a key of `PREPROCESSING`.
             align_corners: of the bilinear up-sampling of logits.
-            input_size: width and height of the images it was trained for; `predict` scales to its height.
+            input_size: width and height of the box that it was trained for; none: images are seen at their own size.
+            resize: how `predict` scales an image to it, see `adaptseg.data.geometry.seen_size`.
+            values: class name to its value, or RGB colour, in the label files that it was trained on.
+            value_range: values of images of more than 8 bits that become 0 and 255; none: it was trained on none.
         """
         super().__init__()
         self.network = network
@@ -53,8 +60,11 @@ class Segmenter(nn.Module):
         self.preprocessing = preprocessing
         self.align_corners = align_corners
         self.input_size = input_size
-        self.value_range: tuple[float, float] | None = None
-        """Of images of more than 8 bits, the values that become 0 and 255; none: it was trained on none."""
+        self.resize = resize
+        self.values = dict(values or {})
+        self.origin = "nowhere yet"
+        """What it was loaded from."""
+        self.value_range = value_range
         settings = PREPROCESSING[preprocessing]
         # Buffers, so that they are on the device already: a copy in each step would make it wait for the host.
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
@@ -99,19 +109,53 @@ class Segmenter(nn.Module):
         logits: Tensor = self.network(self.preprocess(pixels))[-1]
         return logits
 
+    def __repr__(self) -> str:
+        """Say in three lines what it tells apart, what it is, and where it comes from."""
+        size = "images at their own size"
+        if self.input_size:
+            size = f"images at {self.input_size[0]}x{self.input_size[1]} ({self.resize})"
+        backbone = getattr(getattr(self.network, "config", None), "backbone", type(self.network).__name__)
+        return (
+            f"Segmenter of {len(self.label_space)} classes: {', '.join(self.label_space.classes)}\n"
+            f"  {backbone}, {size}, {self.preprocessing} preprocessing\n"
+            f"  from {self.origin}, on {self.mean.device}"
+        )
+
+    @overload
     def predict(
         self,
-        image: str | Path | Image.Image | UInt8Array,
+        image: ImageLike,
+        *,
+        flip: bool = ...,
+        scales: Sequence[float] = ...,
+        tiles: tuple[int, int] | None = ...,
+    ) -> UInt8Array: ...
+
+    @overload
+    def predict(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        *,
+        flip: bool = ...,
+        scales: Sequence[float] = ...,
+        tiles: tuple[int, int] | None = ...,
+    ) -> list[UInt8Array]: ...
+
+    def predict(
+        self,
+        image: ImageLike | list[Any] | tuple[Any, ...],
         *,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
         tiles: tuple[int, int] | None = None,
-    ) -> UInt8Array:
-        """Return train ids, uint8 (H, W), of one image at its own size.
+    ) -> UInt8Array | list[UInt8Array]:
+        """Return train ids, uint8 (H, W), of one image at its own size; of several, a list of them.
 
         Args:
-            image: a file, a PIL image, or a uint8 (H, W, 3) RGB array. A segmenter with an `input_size` sees it
-                scaled to that height; logits are up-sampled to the image's own size.
+            image: a file, a PIL image, a uint8 array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, or a uint8
+                tensor (H, W) or (C, H, W); or a list of these, or an array or tensor with one more dimension in front.
+                A segmenter with an `input_size` sees them scaled as in training; logits are up-sampled to their own
+                size.
             flip: average with the mirrored image.
             scales: average over these factors of the size that the segmenter sees.
             tiles: width and height of tiles, for large images: the image is seen at its own resolution.
@@ -121,18 +165,27 @@ class Segmenter(nn.Module):
                 or has more than `MAX_PIXELS`, or memory does not suffice.
         """
         views = inference.Views(flip, tuple(scales), tiles)
-        return inference.predict(self, [_rgb_array(image)], views)[0].train_ids
+        if is_several(image):
+            return [inference.predict(self, [rgb_array(one, self.value_range)], views)[0].train_ids for one in image]  # type: ignore[union-attr]
+        return inference.predict(self, [rgb_array(image, self.value_range)], views)[0].train_ids  # type: ignore[arg-type]
+
+    def overlay(self, image: ImageLike) -> UInt8Array:
+        """Return an image blended with the colours of its predicted classes, uint8 (H, W, 3); raises as `predict`."""
+        pixels = rgb_array(image, self.value_range)
+        return overlay(pixels, self.label_space.palette[self.predict(pixels)])
 
     def probabilities(
         self,
-        image: str | Path | Image.Image | UInt8Array,
+        image: ImageLike,
         *,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
         tiles: tuple[int, int] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return the probability of each class, float32 (C, H, W); arguments and errors are those of `predict`."""
-        return inference.probabilities(self, _rgb_array(image), inference.Views(flip, tuple(scales), tiles))
+        """Return the probability of each class, float32 (C, H, W), of one image; else as `predict`."""
+        return inference.probabilities(
+            self, rgb_array(image, self.value_range), inference.Views(flip, tuple(scales), tiles)
+        )
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> None:
         """Write model.safetensors, config.json and a model card; `from_pretrained` and `load_model` read the folder.
@@ -169,21 +222,10 @@ class Segmenter(nn.Module):
         path = Path(folder_or_repo_id) if is_folder else hub.fetch(str(folder_or_repo_id), revision)
         with own_network(network, trust_factory):
             built, settings = read_folder(required_checkpoint(path))
-        return Segmenter(built, **settings).eval()
+        segmenter = Segmenter(built, **settings).eval()
+        segmenter.origin = str(folder_or_repo_id)
+        return segmenter
 
     def push_to_hub(self, repo_id: str, license: str | None = None, private: bool = False) -> str:
         """Write to a repository of the hub, as `save_pretrained` does to a folder, and return its address."""
         return hub.push_to_hub(self, repo_id, hub.export_card(self, {"license": license} if license else {}), private)
-
-
-def _rgb_array(image: str | Path | Image.Image | UInt8Array) -> UInt8Array:
-    if isinstance(image, str | Path):
-        try:
-            return decode_image(Path(image).read_bytes(), str(image))
-        except OSError as error:
-            raise InputError(f"{image}: cannot be read ({error.strerror}); check the path") from error
-    if isinstance(image, Image.Image):
-        return rgb_pixels(image, "the image")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise InputError(f"an image array must be uint8 (H, W, 3), but this is {image.dtype} {image.shape}")
-    return image

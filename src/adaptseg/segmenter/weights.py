@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from adaptseg.config import DomainConfig, ModelConfig
+from adaptseg.data.geometry import KEEP, SQUEEZE, TO_HEIGHT
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.models.build import build_network
@@ -43,6 +44,10 @@ def segmenter_card(segmenter: Segmenter) -> dict[str, Any]:
         "preprocessing": segmenter.preprocessing,
         "align_corners": segmenter.align_corners,
         "input_size": segmenter.input_size,
+        "value_range": segmenter.value_range,
+        "resize": segmenter.resize,
+        "values": segmenter.values,
+        "colors": dict(segmenter.label_space.colors),
     }
 
 
@@ -146,6 +151,18 @@ def read_card_and_weights(card: str, where: str, weights: Path) -> tuple[Segment
     return network, settings
 
 
+def _raw(value: Any) -> int | tuple[int, int, int]:
+    """What stands for a class in label files: a value, or a colour."""
+    if not isinstance(value, list):
+        return index(value)
+    red, green, blue = map(index, value)
+    return red, green, blue
+
+
+def _range(value: Any) -> tuple[float, float] | None:
+    return None if value is None else DomainConfig(value_range=(float(value[0]), float(value[1]))).value_range
+
+
 def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the network's configuration and the segmenter's other arguments."""
     try:
@@ -161,11 +178,20 @@ def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
             raise TypeError(f"classes is {classes!r}, not a list of names")
         if card["preprocessing"] not in PREPROCESSING or not isinstance(card["align_corners"], bool):
             raise ValueError(f"preprocessing is {card['preprocessing']!r}, align_corners is {card['align_corners']!r}")
+        colors = tuple(
+            (str(name), (index(r), index(g), index(b))) for name, (r, g, b) in card.get("colors", {}).items()
+        )
+        resize = card.get("resize", TO_HEIGHT)
+        if resize not in (KEEP, SQUEEZE, TO_HEIGHT):
+            raise ValueError(f"resize is {resize!r}")
         return model, {
-            "label_space": LabelSpace(str(card["label_space"]), tuple(classes)),
+            "label_space": LabelSpace(str(card["label_space"]), tuple(classes), colors),
+            "value_range": _range(card.get("value_range")),
+            "values": {str(name): _raw(value) for name, value in card.get("values", {}).items()},
             "preprocessing": card["preprocessing"],
             "align_corners": card["align_corners"],
             "input_size": DomainConfig(size=size).size,
+            "resize": resize,
         }
     except Exception as error:  # JSON may hold anything anywhere.
         raise InputError(f"{where}: broken ({error}); take an older checkpoint") from error

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.errors import InputError
+from adaptseg.experiment import as_trained, with_absolute_paths
 from adaptseg.methods.base import Method
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict
 from adaptseg.segmenter.weights import save_segmenter
@@ -35,6 +36,7 @@ WITHOUT_EFFECT = frozenset(
         "out",
         "description",
         "prepared",
+        "colors",
         "model.factory_folder",
         *(f"{role}.prepared" for role in ("source", "target", "evaluation")),
     }
@@ -221,9 +223,11 @@ def _broken(path: Path) -> InputError:
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with the schedule's length written out: a run may go on for longer on the same schedule."""
+    """The configuration with absolute paths, and the schedule's length written out, that a run may go on for longer."""
     train = config["train"]
-    return config | {"train": train | {"schedule_steps": train["schedule_steps"] or train["steps"]}}
+    return with_absolute_paths(as_trained(config), Path.cwd()) | {
+        "train": train | {"schedule_steps": train["schedule_steps"] or train["steps"]}
+    }
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
