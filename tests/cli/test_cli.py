@@ -100,7 +100,7 @@ def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["presets"])
     lines = capsys.readouterr().out.splitlines()
     for name in ("streets", "streets-source", "streets-camvid", "camvid-day-dusk"):
-        (line,) = [line for line in lines if line.split()[0] == name]
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
         assert len(line.split()) > 3
 
 
