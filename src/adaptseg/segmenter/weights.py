@@ -46,6 +46,7 @@ def segmenter_card(segmenter: Segmenter) -> dict[str, Any]:
         "preprocessing": segmenter.preprocessing,
         "align_corners": segmenter.align_corners,
         "input_size": segmenter.input_size,
+        "value_range": segmenter.value_range,
         "resize": segmenter.resize,
         "values": segmenter.values,
         "colors": dict(segmenter.label_space.colors),
@@ -163,6 +164,10 @@ def _raw(value: Any) -> int | tuple[int, int, int]:
     return red, green, blue
 
 
+def _range(value: Any) -> tuple[float, float] | None:
+    return None if value is None else DomainConfig(value_range=(float(value[0]), float(value[1]))).value_range
+
+
 def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the network's configuration and the segmenter's other arguments."""
     try:
@@ -186,6 +191,7 @@ def _read_card(text: str, where: str) -> tuple[ModelConfig, dict[str, Any]]:
             raise ValueError(f"resize is {resize!r}")
         return model, {
             "label_space": LabelSpace(str(card["label_space"]), tuple(classes), colors),
+            "value_range": _range(card.get("value_range")),
             "values": {str(name): _raw(value) for name, value in card.get("values", {}).items()},
             "preprocessing": card["preprocessing"],
             "align_corners": card["align_corners"],

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
     method.segmenter.values = domains.source.class_values()
+    method.segmenter.value_range = domains.value_range
+    if domains.value_range is not None and domains.target is not None:  # Whoever evaluates the run sees the same.
+        config = replace(config, target=replace(config.target, value_range=domains.value_range))
     with ExitStack() as held:
         with all_or_none():
             if is_main():
