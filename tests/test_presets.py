@@ -6,6 +6,7 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
@@ -20,7 +21,11 @@ from adaptseg.methods.configuration import build_config
 from adaptseg.segmenter.download import is_url
 from tests.data.preset_trees import build_preset_trees
 
-FAMILY = [f"gta5-cityscapes-{name}" for name in ("minent", "advent", "maxsquare", "fda", "dacs", "daformer", "mic")]
+RELEASED = ("fda-released", "maxsquare-released", "dacs-released")
+FAMILY = [
+    f"gta5-cityscapes-{name}"
+    for name in ("minent", "advent", "maxsquare", "fda", "dacs", "daformer", "mic", "vfm-uda", *RELEASED)
+]
 PUBLISHED = [name for name in preset_names() if not name.startswith(("streets", "camvid"))]
 PAPER = [name for name in PUBLISHED if name not in FAMILY]
 ROWS = {
@@ -118,6 +123,42 @@ def test_published_settings(name: str) -> None:
     assert is_url(str(config.model.weights))
 
 
+@pytest.mark.parametrize("method", ["fda", "maxsquare", "dacs"])
+def test_released_quirks_are_named(method: str) -> None:
+    """A preset and its -released sibling differ in quirks alone."""
+    one, other = (to_dict(config_of(f"gta5-cityscapes-{name}")) for name in (method, f"{method}-released"))
+    differences = {
+        f"{section}.{key}"
+        for section in ("model", "method", "optimizer", "train", "source", "target", "evaluation")
+        for key in one[section]
+        if one[section][key] != other[section][key]
+    }
+    expected = {
+        "fda": {"method.released_square"},
+        "maxsquare": {"model.aspp_branches", "method.lambda_ent", "method.class_mean"},
+        "dacs": {"model.aspp_branches", "method.confidence", "method.mix_void", "method.void_in_mean"},
+    }
+    assert differences == expected[method] | {"optimizer.repeated_updates"}
+
+
+def test_settings_of_the_familys_released_code() -> None:
+    """Sizes and lengths that the released configurations have; docs/fidelity.md says from where."""
+    fda, maxsquare, dacs, daformer, mic = (
+        config_of(f"gta5-cityscapes-{name}") for name in ("fda", "maxsquare", "dacs", "daformer", "mic")
+    )
+    assert (fda.train.steps, fda.train.schedule_steps, fda.train.crop) == (100_000, 150_000, (1024, 512))
+    assert fda.domain("evaluation").size == (1344, 576)
+    assert (maxsquare.train.steps, maxsquare.train.flip, maxsquare.model.weights) == (10 * 2975, True, None)
+    assert "COCO" in str(dacs.model.weights)
+    assert dacs.method.jitter == 0.25  # type: ignore[attr-defined]
+    for config in (daformer, mic):
+        assert config.domain("source").size == (1280, 704)
+        assert (config.train.rare_class_temperature, config.train.crop_largest_class) == (0.01, 0.75)
+        assert config.model.align_corners is False
+        method: Any = config.method
+        assert (method.jitter, round(method.ignore_top * 512), round(method.ignore_bottom * 512)) == (0.2, 15, 120)
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_networks_are_built_as_configured(name: str) -> None:
     narrow = [] if "vgg16" in name else ["--model.width=4"]
@@ -135,7 +176,9 @@ def test_networks_are_built_as_configured(name: str) -> None:
 def test_presets_of_the_family_name_the_published_figure(name: str) -> None:
     text = files("adaptseg").joinpath("presets", f"{name}.yaml").read_text()
     assert re.match(r"# Published: \d\d\.\d mIoU \(.*\d{4}", text)
-    assert config_of(name).domain("evaluation").size == (1024, 512)
+    assert config_of(name).domain("evaluation").size == {"fda": (1344, 576), "vfm": (2048, 1024)}.get(
+        name.split("-")[2], (1024, 512)
+    )
 
 
 def test_descriptions_are_short_and_distinct() -> None:

@@ -100,7 +100,7 @@ def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["presets"])
     lines = capsys.readouterr().out.splitlines()
     for name in ("streets", "streets-source", "streets-camvid", "camvid-day-dusk"):
-        (line,) = [line for line in lines if line.split()[0] == name]
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
         assert len(line.split()) > 3
 
 
@@ -146,7 +146,7 @@ def test_wrong_data_is_refused_and_nothing_is_lost(tmp_path: Path, refused: Run)
     assert str(source / "images" / "a.png") in refused_training()
     Image.new("L", (10, 10)).save(label)
     assert f"{label}: label is 10x10" in refused_training()
-    Image.new("RGB", (64, 48)).save(label)
+    Image.new("RGB", (64, 48), "orange").save(label)
     assert f"{label}: " in refused_training()
     label.write_bytes(good[: len(good) // 2])
     assert f"{label}: not a readable image" in refused_training()

@@ -108,9 +108,12 @@ def test_rare_classes_and_grey_of_16_bits_are_warnings(experiment: dict[str, Any
     Image.fromarray(label).save(tmp_path / "source" / "labels" / "b.png")
     Image.fromarray(np.full((48, 64), 40000, np.uint16)).save(tmp_path / "source" / "images" / "c.png")
     report = checked(experiment)
-    assert [finding.kind for finding in report.findings] == ["mode", "rare"]
+    assert [finding.kind for finding in report.findings] == ["files", "rare"]
     assert not report.fails
-    assert "images/c.png: grey values of more than 8 bits (mode I;16; 1 images)" in report.findings[0].text
+    assert (
+        "source: 1 of 4 images looked at have more than 8 bits; values 40000 … 40001 become 0 … 255"
+        in report.findings[0].text
+    )
     assert "class 'sky' is rare, in 1 of 4 labels" in report.findings[1].text
     assert len(texts(checked(experiment, "--train.rare_class_temperature=0.01"), fatal=False)) == 1
 
@@ -247,10 +250,10 @@ def test_many_findings_of_a_kind_are_cut_on_the_terminal_only(
         main(["check", str(tmp_path / "own.yaml"), "--workers=1", "--json", str(tmp_path / "out.json")])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
     assert "[red]00.png: not a readable image" in lines[0]
-    assert lines[10].endswith("15 more of these (broken); --json FILE writes all")
-    assert "\\udcff.png: not a readable image" in lines[11]
-    assert len(lines) == 12
-    assert len(json.loads((tmp_path / "out.json").read_text())["findings"]) == 26
+    assert lines[0].endswith("(25 files are so: [red]00.png, [red]01.png, [red]02.png, …)")
+    assert "\\udcff.png: not a readable image" in lines[1]
+    assert len(lines) == 2
+    assert len(json.loads((tmp_path / "out.json").read_text())["findings"][0]["files"]) == 25
 
 
 def test_command(experiment: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.check import Report, check
@@ -171,6 +175,100 @@ def test_shapes_are_drawn(cases: Path, name: str, labels: str) -> None:
     assert (found[:30] == 1).all()
     assert (found[31:60] == 255).all()
     assert not checked(cases / name, {"labels": labels}, **classes).fails
+
+
+def warnings_of(case: Path, capsys: pytest.CaptureFixture[str], source: dict[str, Any], **keys: Any) -> str:
+    open_domains(experiment(case, source, **keys), uses_target=True)
+    return capsys.readouterr().err
+
+
+def test_masks_that_were_interpolated_are_warned_of(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = warnings_of(cases / "24-antialiased-mask", capsys, {})
+    assert re.search(
+        r"source: .*renderings: 1\d\.\d % of the pixels of 8 labels lie on borders, with a value between", said
+    )
+    texts = [finding.text for finding in checked(cases / "24-antialiased-mask", {}).findings]
+    assert any("lie on borders" in text for text in texts)
+    assert "lie on borders" not in warnings_of(cases / "04-png16", capsys, {})
+
+
+def test_masks_of_0_and_255_have_their_own_sentence(cases: Path) -> None:
+    case = cases / "73-binary255-written-as-0-1"
+    keys: dict[str, Any] = {"label_space": ["background", "road"]}
+    message = "no pixel in 8 labels is of class 'road': the labels hold 0 and 255, and 255 is ignored; write label_map"
+    with pytest.raises(InputError, match=message):
+        open_domains(experiment(case, {}, **keys), uses_target=True)
+    assert any(re.search(message, finding.text) for finding in checked(case, {}, **keys).findings)
+    read = domains(case, {"label_map": {0: "background", 255: "road"}, "classes": None}, **keys).source[0].label
+    np.testing.assert_array_equal(read, street(0)[1] == 0)
+
+
+def test_a_class_without_a_pixel_is_told_before_the_first_step(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = cases / "74-class-absent-in-source-trained"
+    assert "source: " in (said := warnings_of(case, capsys, {}))
+    assert "no pixel in 8 labels is of class 'truck': it cannot be learnt" in said
+    with pytest.raises(InputError, match="is of class 'truck': it cannot be learnt"):
+        open_domains(experiment(case, {}, label_space=["road", "truck"]), uses_target=True)
+    with pytest.raises(InputError, match="label_space has 'void', the name of what is ignored"):
+        open_domains(experiment(case, {}, label_space=["road", "void"]), uses_target=True)
+
+
+def test_avif_is_read_and_heic_names_its_extra(cases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = cases / "42-avif-heic"
+    avif = domains(case, {}, {"images": "{name}.avif"})
+    assert avif.target is not None
+    assert avif.target[3].image.shape == (90, 120, 3)
+    assert any("4 files in it are not read (4 .heic): IMG_10.HEIC" in note for note in avif.target.layout.notes)
+    monkeypatch.setattr("adaptseg.data.layouts.folder.find_spec", lambda name: None)
+    message = r"4 of 8 images are HEIC: IMG_10\.HEIC, IMG_11\.HEIC, IMG_12\.HEIC, …; pip install 'adaptseg\[heic\]'"
+    with pytest.raises(InputError, match=message):
+        domains(case, {})
+
+
+def test_a_film_is_a_target(cases: Path) -> None:
+    case = cases / "44-video-target"
+    target = domains(case, {}, {"every": 3}).target
+    assert target is not None
+    assert target.layout.names == [f"drive/{number:06d}" for number in range(0, 20, 3)]
+    for index in (6, 0, 3, 4, 1):  # In any order.
+        image = street(3 * index % IMAGES, "camera")[0]
+        assert np.abs(target[index].image.astype(int) - image).mean() < 16, index  # MPEG-4.
+    assert "7 frames are read, every 3th" in target.layout.notes[0]
+    again = pickle.loads(pickle.dumps(target.layout))
+    np.testing.assert_array_equal(again.image(5), target[5].image)
+    assert not checked(case, {}, {"every": 3}).fails
+    film = domains(case, {}, {"images": "drive.mp4", "every": 10}).target
+    assert film is not None
+    assert len(film) == 2
+    root = domains(case, {}, {"root": "photographs/drive.mp4", "every": 10}).target
+    assert root is not None
+    assert root.layout.names == film.layout.names == ["drive/000000", "drive/000010"]
+
+
+def test_deep_images_have_the_range_of_the_data(cases: Path) -> None:
+    case = cases / "57-12bit-thermal"
+    found = domains(case, {})
+    assert found.target is not None
+    low, high = found.value_range or (0, 0)
+    assert 0 <= low < 200 < 800 < high <= 1020
+    grey = np.asarray(Image.fromarray(street(2, "camera")[0]).convert("L")).astype(float) * 4
+    expected = np.clip((grey - low) / (high - low) * 255, 0, 255)
+    assert np.abs(found.target[2].image - expected[:, :, None]).max() < 1
+    findings = checked(case, {}).findings
+    assert any("8 of 8 images looked at have more than 8 bits; values" in finding.text for finding in findings)
+    fixed = domains(case, {}, {"value_range": [0, 1020]}).target
+    assert fixed is not None
+    np.testing.assert_array_equal(fixed[2].image[:, :, 0], np.rint(grey / 4))
+
+
+def test_many_broken_files_are_one_line(cases: Path, tmp_path: Path) -> None:
+    case = tmp_path / "case"
+    shutil.copytree(cases / "04-png16", case)
+    for path in sorted((case / "renderings" / "labels").iterdir())[:5]:
+        path.write_bytes(path.read_bytes()[:50])
+    broken = [finding for finding in checked(case, {}).findings if finding.kind == "broken"]
+    assert len(broken) == 1
+    assert "(5 files are so: 0000.png, 0001.png, 0002.png, …)" in broken[0].text
 
 
 @pytest.mark.parametrize("name", ["40-exif-rotated", "72-exif-labelled-upright"])

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from adaptseg.data.files import UInt8Array
+from adaptseg.data.films import VideoReader
 from adaptseg.errors import InputError
 from adaptseg.predict.inputs import find_inputs
 from adaptseg.predict.predictions import Settings, predict_files
-from adaptseg.predict.video import VideoReader, VideoWriter
+from adaptseg.predict.video import VideoWriter
 from adaptseg.segmenter.images import overlay
 from adaptseg.segmenter.inference import Views
 from tests.predict.test_predictions import files, segmenter

@@ -152,7 +152,7 @@ def build_page(choices: Sequence[Choice], examples: Sequence[Path]) -> gradio.Bl
 def show_result(photo: Path, choice: Choice) -> str:
     """Return the HTML of a photo as the networks of a choice see it, or of the message that it cannot be shown."""
     try:
-        return result_page(photo.name, read_photo(photo), choice)
+        return result_page(photo.name, read_photo(photo, choice.networks[-1].segmenter.value_range), choice)
     except InputError as error:
         return Markup('<p class="message" role="alert">{}</p>').format(str(error))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from adaptseg.data.files import UInt8Array, decode_image, open_image
+from adaptseg.data.films import is_video
 from adaptseg.data.streets import worlds as streets
 from adaptseg.errors import InputError
 from adaptseg.predict.inputs import find_inputs
-from adaptseg.predict.video import is_video
 
 MAX_SIDE = 20_000
 MAX_RATIO = 8
@@ -30,7 +30,7 @@ def shown_size(photo: UInt8Array) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def read_photo(path: Path) -> UInt8Array:
+def read_photo(path: Path, value_range: tuple[float, float] | None = None) -> UInt8Array:
     """Return a photo, uint8 (H, W, 3), upright.
 
     Raises:
@@ -42,7 +42,7 @@ def read_photo(path: Path) -> UInt8Array:
         raise InputError(f"{path.name}: no longer kept here; drop it again") from None
     header = open_image(data, path.name, header_only=True)
     _check_sides(path.name, *header.size)
-    return decode_image(data, path.name)
+    return decode_image(data, path.name, value_range)
 
 
 def _check_sides(name: str, width: int, height: int) -> None:

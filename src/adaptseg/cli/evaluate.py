@@ -37,6 +37,7 @@ def parser() -> Parser:
 def run(options: Namespace) -> None:
     """Score a run or checkpoint on labelled images."""
     from adaptseg.data.dataset import Domain
+    from adaptseg.data.domains import with_value_range
     from adaptseg.data.label_spaces import label_space
     from adaptseg.evaluation.evaluate import evaluate
     from adaptseg.evaluation.published import published_evaluation
@@ -57,7 +58,7 @@ def run(options: Namespace) -> None:
             f"{experiment}: names no labelled images to evaluate on; add --evaluation.root=FOLDER and its"
             " --evaluation.label_map"
         )
-    domain = Domain(config.domain("evaluation"), segmenter.label_space)
+    domain = Domain(with_value_range(config.domain("evaluation"), segmenter.value_range), segmenter.label_space)
     protocol = label_space(config.protocol) if config.protocol else None
     result = evaluate(segmenter, domain, protocol, lambda indices: track(indices, "evaluating")).to_dict()
     if options.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +13,15 @@ from adaptseg.config import DomainConfig, ExperimentConfig, TrainConfig
 from adaptseg.data.domains import list_domains
 from adaptseg.data.geometry import SQUEEZE, distortion, fitting_size
 from adaptseg.data.inspection import Part, Record, open_part, read_all
+from adaptseg.data.label_findings import absent_text, blurred_text
 from adaptseg.data.label_spaces import CITYSCAPES_19, IGNORE_INDEX
 from adaptseg.errors import InputError
 
 MOST_DISTORTION = 0.1
 MOST_CROPPED = 1 / 3
 """What squeezing, and a training step's crop, may do to an image without a warning."""
+MANY = 3
+"""More broken files than that become one finding, where what is wrong is the same."""
 RARE_SHARE = 0.001
 """A class with a smaller share of the source's trained pixels is called rare."""
 
@@ -35,6 +39,8 @@ class Finding:
     kind: Kind
     text: str
     """One line: file or folder, cause and cure."""
+    files: tuple[str, ...] = ()
+    """All files that are wrong in the same way, where they are many."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Tally:
         """Begin with no sample."""
         self.part, self.config, self.root = part, config, str(config.root)
         self.findings: list[Finding] = []
+        self.broken: list[tuple[str, str]] = []
+        """File, and what is wrong with it."""
         self.digests: list[bytes] = []
         self.labels = 0
         self.sizes: Counter[tuple[int, int]] = Counter()
@@ -86,6 +94,7 @@ class Tally:
         self.value_labels: Counter[int] = Counter()
         self.class_pixels: Counter[str] = Counter()
         self.class_labels: Counter[str] = Counter()
+        self.between = self.edges = 0
         self.example: dict[object, str] = {}
         """A file with each size, mode and label value."""
 
@@ -95,7 +104,7 @@ class Tally:
         self.digests.append(record.digest)
         for file, problem in record.problems:
             # The error on a damaged member of an archive may name the archive alone.
-            self.find(True, "broken", problem if file in problem else f"{file}: {problem}")
+            self.broken.append((file, problem if file in problem else f"{file}: {problem}"))
         if record.size is not None:
             self.sizes[record.size] += 1
             self.modes[record.mode] += 1
@@ -103,6 +112,7 @@ class Tally:
                 self.example.setdefault(key, self.part.image_place(index))
         if record.values is not None:
             self.labels += 1
+            self.between, self.edges = self.between + record.borders[0], self.edges + record.borders[1]
             self.class_labels.update({classes[value] for value in record.values if value in classes})
             for value, pixels in record.values.items():
                 self.value_labels[value] += 1
@@ -110,10 +120,10 @@ class Tally:
                 self.class_pixels[classes.get(value, "")] += pixels
                 self.example.setdefault(value, self.part.layout.where(index))
 
-    def find(self, fatal: bool, kind: Kind, text: str) -> None:
+    def find(self, fatal: bool, kind: Kind, text: str, files: Sequence[str] = ()) -> None:
         """Keep a finding, in one line that every terminal can show: names of files may be any bytes."""
-        line = str(InputError(text)).encode(errors="backslashreplace").decode()
-        self.findings.append(Finding(self.part.role, fatal, kind, line))
+        line, *names = (str(InputError(each)).encode(errors="backslashreplace").decode() for each in (text, *files))
+        self.findings.append(Finding(self.part.role, fatal, kind, line, tuple(names)))
 
     def summary(self, classes: Sequence[str]) -> DomainSummary:
         """Return the sums."""
@@ -150,7 +160,11 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
     for role, tally in tallies.items():
         for note in tally.part.layout.notes:
             tally.find(False, "files", note)
+        _broken(tally)
         _modes(tally)
+        blurred = blurred_text(tally.root, tally.between, tally.edges, tally.value_pixels.total(), tally.labels)
+        if blurred:
+            tally.find(False, "value", blurred)
         _unknown_values(tally)
         _ratios(tally, config.train)
         if role != "evaluation":
@@ -167,12 +181,30 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
     return Report({role: tally.summary(classes) for role, tally in tallies.items()}, findings)
 
 
+def _broken(tally: Tally) -> None:
+    """Find broken files: one by one, or where many are broken alike, in one line."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for file, problem in tally.broken:
+        alike.setdefault(re.sub(r"\d+", "0", problem.replace(file, "")), []).append((file, problem))
+    for group in alike.values():
+        if len(group) > MANY:
+            names = ", ".join(os.path.basename(file) for file, _ in group[:3])
+            text = f"{group[0][1]} ({len(group)} files are so: {names}, …)"
+            tally.find(True, "broken", text, [file for file, _ in group])
+        else:
+            for _, problem in group:
+                tally.find(True, "broken", problem)
+
+
 def _modes(tally: Tally) -> None:
     for mode, count in tally.modes.items():
-        if mode.startswith(("I", "F")):  # Integers of 16 or 32 bits, or floating point.
+        if mode in ("RGBA", "LA", "PA"):
+            text = f"{tally.example[mode]}: has transparency, which is left out ({count} images of mode {mode})"
+            tally.find(False, "mode", text)
+        if mode.startswith(("I", "F")) and tally.part.layout.value_range is None:  # Of 16 or 32 bits.
             text = (
-                f"{tally.example[mode]}: grey values of more than 8 bits (mode {mode}; {count} images): those above 255"
-                " are read as white; convert the images to 8 bits"
+                f"{tally.example[mode]}: grey values of more than 8 bits (mode {mode}; {count} images), each scaled by"
+                f" its own; set {tally.part.role}.value_range, or convert the images to 8 bits"
             )
             tally.find(False, "mode", text)
 
@@ -250,10 +282,14 @@ def _absent_classes(tally: Tally, classes: Sequence[str]) -> None:
     if len(absent) == len(classes):
         tally.find(True, "class", f"{root}: no pixel is of a class of {', '.join(classes)}; correct label_map")
         return
+    if is_source and absent and set(tally.value_pixels) == {0, IGNORE_INDEX}:
+        void = IGNORE_INDEX not in (tally.config.label_map or {})
+        tally.find(True, "class", absent_text(root, absent, f"{tally.labels} labels", tally.value_pixels, void))
+        return
     for name in absent:
         cure = "it cannot be learnt; correct label_map, or leave the class out of label_space"
         if not is_source:
-            cure = "wherever it is predicted its IoU is 0; add images with it, or leave it out of protocol"
+            cure = "where predicted its IoU is 0, which is no result; add images of it, or leave it out of protocol"
         tally.find(is_source, "class", f"{root}: class {name!r} is in none of {tally.labels} labels: {cure}")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
-from adaptseg.data.label_spaces import LabelSpace, check_protocol, label_space
+from adaptseg.data.label_findings import label_warnings
+from adaptseg.data.label_spaces import VOID, LabelSpace, check_protocol, label_space
 from adaptseg.errors import InputError
 
 
@@ -22,6 +23,12 @@ class Domains:
     """The target's images, without labels, where there is nothing to evaluate on."""
     protocol: LabelSpace
     """The classes that mIoU averages."""
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Values that are black and white in images of more than 8 bits, of the domain that the model is for."""
+        domains = (self.target, self.evaluation, self.source)
+        return next((domain.layout.value_range for domain in domains if domain and domain.layout.value_range), None)
 
     def by_role(self) -> dict[str, Domain]:
         """Return those that are used: source, target, evaluation."""
@@ -39,20 +46,29 @@ def list_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     space = label_space(config.label_space, config.colors)
     protocol = label_space(config.protocol) if config.protocol else space
     check_protocol(protocol, space)
+    if VOID in space.classes:
+        raise InputError(f"label_space has {VOID!r}, the name of what is ignored; leave it out, or call it otherwise")
     if config.method.fourier_beta and not uses_target:
         raise InputError(
             f"method.fourier_beta: {config.method.name} does not see the target, whose style it is; set it to 0"
         )
     source = Domain(config.domain("source"), space)
     target = Domain(config.domain("target"), space) if uses_target else None
-    evaluation = Domain(config.domain("evaluation"), space)
+    evaluation = with_value_range(config.domain("evaluation"), target.layout.value_range if target else None)
     missing = [name for name in space.classes if name not in source.layout.raw_classes.values()]
     if missing:
         raise InputError(
             f"label_space: no label of the source is named {missing[0]!r}, but"
             f" {', '.join(dict.fromkeys(source.layout.raw_classes.values()))}; correct the name, or leave the class out"
         )
-    return Domains(source, target, evaluation, protocol)
+    return Domains(source, target, Domain(evaluation, space), protocol)
+
+
+def with_value_range(config: DomainConfig, value_range: tuple[float, float] | None) -> DomainConfig:
+    """Return a domain's configuration with the value range of another: images of one kind are seen alike."""
+    if config.layout != "folder" or config.value_range is not None:
+        return config
+    return replace(config, value_range=value_range)
 
 
 def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
@@ -69,4 +85,7 @@ def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
             print(f"adaptseg: {role}: {note}", file=sys.stderr)
         for index in sorted({0, len(domain) // 2, len(domain) - 1}):
             domain.read(index)
+        if domain.labelled:
+            for warning in label_warnings(role, domain, domains.protocol.classes):
+                print(f"adaptseg: {role}: {warning}", file=sys.stderr)
     return domains

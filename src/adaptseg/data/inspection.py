@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.config import DomainConfig, LabelMapping
 from adaptseg.data.dataset import Domain, fitted
-from adaptseg.data.files import UInt8Array, decode_image, open_image
+from adaptseg.data.files import UInt8Array
+from adaptseg.data.label_findings import borders, holds_values
 from adaptseg.data.label_spaces import VOID
 from adaptseg.data.layouts.embedded import Streets
 from adaptseg.data.layouts.paired_files import Files, Layout
@@ -64,6 +65,8 @@ class Record:
     """Pillow's name for the kind of pixels in the image file."""
     values: Mapping[int, int] | None
     """Pixels of each raw label value; none where there is no label that can be read."""
+    borders: tuple[int, int] = (0, 0)
+    """Pixels of the label that lie between two other values, and borders (data/label_findings.py)."""
 
 
 class Samples(Dataset[Record]):
@@ -80,11 +83,11 @@ class Samples(Dataset[Record]):
     def __getitem__(self, item: int) -> Record:
         """Read an image and its label; what is wrong with one does not keep the other from being read."""
         part, index = self.places[item]
-        problems, size, digest, mode, values = [], None, b"", "", None
+        problems, size, digest, mode, values, found = [], None, b"", "", None, (0, 0)
         rendered = _render(part.layout, index)
         where = part.image_place(index)
         try:
-            image, mode = (rendered[0], "RGB") if rendered else _read_image(part.layout, index, where)
+            image, mode = (rendered[0], "RGB") if rendered else _read_image(part.layout, index)
             size = (image.shape[1], image.shape[0])
             digest = hashlib.blake2b(repr(size).encode() + image.tobytes(), digest_size=16).digest()
         except InputError as error:
@@ -94,12 +97,13 @@ class Samples(Dataset[Record]):
             try:
                 label = rendered[1] if rendered else part.layout.label(index)
                 pixels = np.bincount(label.ravel())
+                found = borders(label) if holds_values(part.layout) else found
                 values = {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
                 if size is not None:
                     fitted(label, size, where)
             except InputError as error:
                 problems.append((where, str(error)))
-        return Record(problems=tuple(problems), size=size, digest=digest, mode=mode, values=values)
+        return Record(problems=tuple(problems), size=size, digest=digest, mode=mode, values=values, borders=found)
 
 
 def _render(layout: Layout, index: int) -> tuple[UInt8Array, UInt8Array] | None:
@@ -109,12 +113,9 @@ def _render(layout: Layout, index: int) -> tuple[UInt8Array, UInt8Array] | None:
     return streets.render(layout.style, layout.split, index, layout.size)
 
 
-def _read_image(layout: Layout, index: int, where: str) -> tuple[UInt8Array, str]:
+def _read_image(layout: Layout, index: int) -> tuple[UInt8Array, str]:
     """Image, and the mode of its file."""
-    if not isinstance(layout, Files):
-        return layout.image(index), "RGB"
-    data = layout.images.read(layout.image_files[index])
-    return decode_image(data, where), open_image(data, where, header_only=True).mode
+    return layout.image(index), layout.mode(index) if isinstance(layout, Files) else "RGB"
 
 
 def read_all(parts: Sequence[Part], workers: int) -> Iterator[tuple[str, Record]]:

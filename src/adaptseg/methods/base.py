@@ -52,11 +52,14 @@ class Method(nn.Module):
 
     def iteration(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Take `step`, with source images in the target's style where `method.fourier_beta` wants it."""
-        beta = self.config.method.fourier_beta
-        if beta and target is not None:
-            styled = with_target_style(source["image"], target["image"], beta)
+        if self.config.method.fourier_beta and target is not None:
+            styled = self.styled(source["image"], target["image"])
             source = Batch(image=styled, label=source["label"], names=source["names"])
         return self.step(source, target)
+
+    def styled(self, source: Tensor, target: Tensor) -> Tensor:
+        """Return source images in the style of target images, both (N, 3, H, W), values about 0 … 255."""
+        return with_target_style(source, target, self.config.method.fourier_beta)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration to the parameters.

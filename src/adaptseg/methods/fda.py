@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adaptseg.config import require_in
+from adaptseg.methods.fourier import with_target_style
 from adaptseg.methods.losses import robust_entropy_loss
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 
@@ -27,6 +28,8 @@ class FDAConfig(MinEntConfig):
     """Weight of the target's penalised entropy per level, main last."""
     eta: float = 2.0
     """Exponent η of the Charbonnier penalty: the larger, the less is asked of unsure pixels."""
+    released_square: bool = False
+    """Released code's quirk: the frequencies -b … b - 1 are taken over, where the paper's are -b … b."""
 
     def __post_init__(self) -> None:
         """Refuse exponents that are none."""
@@ -36,6 +39,11 @@ class FDAConfig(MinEntConfig):
 
 class FDA(MinEnt):
     """MinEnt with a robust penalty, on source images in the target's style."""
+
+    def styled(self, source: Tensor, target: Tensor) -> Tensor:
+        """Return source images in the style of target images, both (N, 3, H, W), values about 0 … 255."""
+        assert isinstance(self.options, FDAConfig)
+        return with_target_style(source, target, self.options.fourier_beta, self.options.released_square)
 
     def target_loss(self, probabilities: Tensor) -> Tensor:
         """Return the mean Charbonnier penalty of the normalised entropy of probabilities (N, C, H, W)."""

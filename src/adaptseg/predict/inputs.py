@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from adaptseg.data.files import is_image
+from adaptseg.data.films import is_video
 from adaptseg.errors import InputError
-from adaptseg.predict.video import is_video
 
 
 def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, Path]]:

@@ -22,10 +22,11 @@ from adaptseg.atomic import write_text
 from adaptseg.data import cityscapes
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, decode_image, resize_image
+from adaptseg.data.films import VideoReader, is_video
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.predict.inputs import refuse_repeated
-from adaptseg.predict.video import VideoReader, VideoWriter, is_video
+from adaptseg.predict.video import VideoWriter
 from adaptseg.progress import counted
 from adaptseg.segmenter import inference
 from adaptseg.segmenter.images import overlay
@@ -317,7 +318,7 @@ def _count(inputs: Sequence[Input]) -> int | None:
 
 def _read(path: Path, segmenter: Segmenter, views: Views) -> UInt8Array:
     try:
-        image = decode_image(path.read_bytes(), str(path))
+        image = decode_image(path.read_bytes(), str(path), segmenter.value_range)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
     height, width = image.shape[:2]

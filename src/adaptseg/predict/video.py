@@ -1,116 +1,24 @@
-"""Videos in and out by PyAV (the extra `video`), one frame in memory after the other."""
+"""Videos out by PyAV (the extra `video`), one frame in memory after the other."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from adaptseg.config import MAX_PIXELS
 from adaptseg.data.files import UInt8Array
+from adaptseg.data.films import VideoReader, pyav
 from adaptseg.errors import InputError
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
 ENCODERS = ("libx264", "h264_videotoolbox", "libopenh264", "mpeg4")
 """H.264 where the build of FFmpeg has it."""
 BT_709, VIDEO_RANGE = 1, 1
 """FFmpeg's numbers of the colour matrix and of the range 16 … 235."""
-
-
-def is_video(name: str) -> bool:
-    """Tell by its suffix whether a file is a video."""
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES
-
-
-def _pyav(path: Path) -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise InputError(f"{path}: videos need PyAV; pip install 'adaptseg[video]'") from error
-    return av
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture of a video."""
-
-    image: UInt8Array
-    """(H, W, 3) RGB, upright."""
-    time: int
-    """Since the first picture, in units of the video's `time_base`."""
-
-
-class VideoReader:
-    """The frames of a video file in order; all have the size of the first."""
-
-    def __init__(self, path: Path) -> None:
-        """Read the file's header.
-
-        Raises:
-            InputError: PyAV is missing, or the file is no video, or has no frames or too large ones.
-        """
-        self.path, self._av = path, _pyav(path)
-        with _read_errors(path, self._av), self._open() as container:
-            if not container.streams.video:
-                raise InputError(f"{path}: no pictures in it; give a video with frames")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise InputError(f"{path}: its codec is unknown here; convert the video to H.264")
-            width, height = stream.codec_context.width, stream.codec_context.height
-            if width * height > MAX_PIXELS:
-                raise InputError(f"{path}: {width}x{height} pixels, more than {MAX_PIXELS}; scale the video down")
-            self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
-            self.time_base = Fraction(1, self.rate.numerator * max(1, 10_000 // self.rate.numerator))
-            seconds = float((container.duration or 0) / self._av.time_base)
-            self.count: int = stream.frames or round(seconds * float(self.rate))
-            """Number of frames as the header has it, or as the length suggests; 0: unknown."""
-
-    def _open(self) -> Any:
-        return self._av.open(str(self.path), metadata_errors="replace")
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames.
-
-        Raises:
-            InputError: a frame is broken, or there is none.
-        """
-        size: dict[str, int] = {}
-        first, last = Fraction(0), -1  # Encoders want times that grow; some files repeat them.
-        with _read_errors(self.path, self._av), self._open() as container:
-            for index, frame in enumerate(container.decode(container.streams.video[0])):
-                size = size or {"width": frame.width, "height": frame.height}
-                pixels = frame.reformat(**size, format="rgb24").to_ndarray()
-                time = Fraction(index) / self.rate if frame.pts is None else frame.pts * frame.time_base
-                first = first if index else time
-                last = max(last + 1, self._ticks(time - first, frame.time_base))
-                upright = np.rot90(pixels, round(frame.rotation / 90))  # Telephones turn by a note in the header.
-                yield Frame(np.ascontiguousarray(upright), last)
-        if last < 0:
-            raise InputError(f"{self.path}: a video without frames; give one with frames")
-
-    def _ticks(self, seconds: Fraction, unit: Fraction) -> int:
-        """Return a time in `time_base`; what a file has rounded to its unit (Matroska: ms) goes back to the rate."""
-        nominal = round(seconds * self.rate) / self.rate
-        return round((nominal if abs(nominal - seconds) <= unit else seconds) / self.time_base)
-
-
-@contextmanager
-def _read_errors(path: Path, av: ModuleType) -> Iterator[None]:
-    """Turn what FFmpeg raises for a broken file into an `InputError`."""
-    try:
-        yield
-    except EOFError as error:  # A header, and then nothing.
-        raise InputError(f"{path}: a video without frames; give one with frames") from error
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{path}: not a readable video ({reason}); replace or remove the file") from error
 
 
 class VideoWriter:
@@ -118,7 +26,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, like: VideoReader) -> None:
         """Write an mp4 with the rate and times of another video; the file is opened with the first frame."""
-        self.path, self.like, self._av = path, like, _pyav(like.path)
+        self.path, self.like, self._av = path, like, pyav(like.path)
         self._partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
         self._container: Any = None
         self._stream: Any = None

@@ -28,17 +28,17 @@ def is_several(images: Any) -> bool:
     return isinstance(images, Sequence) and not isinstance(images, str)
 
 
-def rgb_array(image: ImageLike) -> UInt8Array:
+def rgb_array(image: ImageLike, value_range: tuple[float, float] | None = None) -> UInt8Array:
     """Return one image as uint8 (H, W, 3) RGB: grey is repeated, alpha left out.
 
-    Files and PIL images are turned as their metadata say.
+    Files and PIL images are turned as their metadata say. `value_range` is that of `decode_image`.
 
     Raises:
         InputError: the file is not a readable image, or the array has another shape or type.
     """
     if isinstance(image, str | Path):
         try:
-            return decode_image(Path(image).read_bytes(), str(image))
+            return decode_image(Path(image).read_bytes(), str(image), value_range)
         except OSError as error:
             raise InputError(f"{image}: cannot be read ({error.strerror}); check the path") from error
     if isinstance(image, Image.Image):

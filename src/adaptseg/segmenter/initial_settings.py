@@ -26,9 +26,10 @@ TRANSFORMER: Settings = ("imagenet", "second", "trained")
 NAMED = {
     "f81d91e8": CAFFE,
     "00b39a1b": CAFFE,
+    "41f33a49": CAFFE,
     **dict.fromkeys(("f37072fd", "b627a593", "0676ba61", "63fe2227", "397923af"), TORCHVISION),
 }
-"""Of files with the first digits of their SHA-256 in their names: the released initialisations, torchvision's."""
+"""Of files with the first digits of their SHA-256 in their names: those of AdaptSegNet and DACS, torchvision's."""
 HASH = re.compile("-([0-9a-f]{8})[.]")
 
 

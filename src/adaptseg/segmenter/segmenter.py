@@ -40,6 +40,7 @@ class Segmenter(nn.Module):
         input_size: tuple[int, int] | None = None,
         resize: str = KEEP,
         values: Mapping[str, int | tuple[int, int, int]] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         """Join a raw network with what it needs.
 
@@ -51,6 +52,7 @@ class Segmenter(nn.Module):
             input_size: width and height of the box that it was trained for; none: images are seen at their own size.
             resize: how `predict` scales an image to it, see `adaptseg.data.geometry.seen_size`.
             values: class name to its value, or RGB colour, in the label files that it was trained on.
+            value_range: values of images of more than 8 bits that become 0 and 255; none: it was trained on none.
         """
         super().__init__()
         self.network = network
@@ -62,6 +64,7 @@ class Segmenter(nn.Module):
         self.values = dict(values or {})
         self.origin = "nowhere yet"
         """What it was loaded from."""
+        self.value_range = value_range
         settings = PREPROCESSING[preprocessing]
         # Buffers, so that they are on the device already: a copy in each step would make it wait for the host.
         self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
@@ -163,12 +166,12 @@ class Segmenter(nn.Module):
         """
         views = inference.Views(flip, tuple(scales), tiles)
         if is_several(image):
-            return [inference.predict(self, [rgb_array(one)], views)[0].train_ids for one in image]  # type: ignore[union-attr]
-        return inference.predict(self, [rgb_array(image)], views)[0].train_ids  # type: ignore[arg-type]
+            return [inference.predict(self, [rgb_array(one, self.value_range)], views)[0].train_ids for one in image]  # type: ignore[union-attr]
+        return inference.predict(self, [rgb_array(image, self.value_range)], views)[0].train_ids  # type: ignore[arg-type]
 
     def overlay(self, image: ImageLike) -> UInt8Array:
         """Return an image blended with the colours of its predicted classes, uint8 (H, W, 3); raises as `predict`."""
-        pixels = rgb_array(image)
+        pixels = rgb_array(image, self.value_range)
         return overlay(pixels, self.label_space.palette[self.predict(pixels)])
 
     def probabilities(
@@ -180,7 +183,9 @@ class Segmenter(nn.Module):
         tiles: tuple[int, int] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the probability of each class, float32 (C, H, W), of one image; else as `predict`."""
-        return inference.probabilities(self, rgb_array(image), inference.Views(flip, tuple(scales), tiles))
+        return inference.probabilities(
+            self, rgb_array(image, self.value_range), inference.Views(flip, tuple(scales), tiles)
+        )
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> None:
         """Write model.safetensors, config.json and a model card; `from_pretrained` and `load_model` read the folder.

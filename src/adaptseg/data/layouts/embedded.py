@@ -16,6 +16,7 @@ class Streets:
     """The embedded renderings: `root` names the style, `game`, `camera` or `varied`."""
 
     notes = ()
+    value_range = None
 
     def __init__(self, config: DomainConfig) -> None:
         """Take style, split, count and size from the configuration."""

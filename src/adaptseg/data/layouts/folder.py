@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import HEIF_SUFFIXES, IMAGE_SUFFIXES, FolderTree, is_image
+from adaptseg.data.films import FRAME, FilmTree, is_video
 from adaptseg.data.layouts.annotated import AnnotatedFiles, class_codes, read_drawing, used_names
 from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES
+from adaptseg.data.layouts.image_range import measured_range
 from adaptseg.data.layouts.label_files import Pairs, add_labelled, resolved
 from adaptseg.data.layouts.label_map import LabelMap, configured_map
 from adaptseg.data.layouts.paired_files import Files, included
@@ -27,6 +31,8 @@ from adaptseg.data.layouts.raw_labels import SAMPLE, PictureLabels, evenly
 from adaptseg.errors import InputError
 
 LOSSY_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".avif", ".heic", ".heif"])
+EVERY = 10
+"""Of a film, every 10th frame: three a second."""
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
@@ -46,11 +52,11 @@ def folder_layout(config: DomainConfig) -> Files:
     _choose(pairs, config)
     _refuse_heif(pairs)
     if not config.labelled:
-        return Files(pairs.tree, pairs.tree, pairs.names, pairs.images, [], {}, notes=pairs.notes)
+        return _files(config, pairs, {})
     _refuse_lossy(pairs)
     label_map = configured_map(config)
     if pairs.label_format in (*ONE_FILE, *SUFFIXES):
-        return _annotated(pairs, label_map)
+        return _annotated(config, pairs, label_map)
     if label_map is None:
         raise InputError(f"{config.root}: a labelled folder needs classes (names in order) or label_map (value: name)")
     some = [pairs.labels[i] for i in evenly(len(pairs.labels), SAMPLE)]
@@ -59,12 +65,10 @@ def folder_layout(config: DomainConfig) -> Files:
         raw_classes = labels.raw_classes()
     except InputError as error:
         raise InputError(f"{config.root}: {error}") from error
-    return Files(
-        pairs.tree, pairs.tree, pairs.names, pairs.images, pairs.labels, raw_classes, labels, notes=pairs.notes
-    )
+    return _files(config, pairs, raw_classes, decode=labels)
 
 
-def _annotated(pairs: Pairs, label_map: LabelMap | None) -> AnnotatedFiles:
+def _annotated(config: DomainConfig, pairs: Pairs, label_map: LabelMap | None) -> Files:
     """Return the layout of samples whose labels are drawn."""
     numbered, where = pairs.label_format == "yolo", pairs.tree.where(pairs.labels[0])
     names: list[str] = []
@@ -75,7 +79,23 @@ def _annotated(pairs: Pairs, label_map: LabelMap | None) -> AnnotatedFiles:
         }
         names = used_names(drawn)
     codes, raw_classes, default = class_codes(label_map, names, numbered, where)
-    return AnnotatedFiles(
+    settings = {"label_format": pairs.label_format, "codes": codes, "default": default, "known": pairs.known}
+    return _files(config, pairs, raw_classes, AnnotatedFiles, **settings)
+
+
+def _files(
+    config: DomainConfig, pairs: Pairs, raw_classes: Mapping[int, str], kind: type[Files] = Files, **settings: Any
+) -> Files:
+    """Return the layout of these samples; the range of images of more than 8 bits is measured."""
+    measured, looked = measured_range(pairs.tree, pairs.images)
+    value_range = config.value_range or measured
+    if measured is not None:
+        low, high = config.value_range or measured
+        whose = "key value_range" if config.value_range else "their own range"
+        pairs.notes.append(
+            f"{pairs.tree.root}: {looked} have more than 8 bits; values {low:g} … {high:g} become 0 … 255 ({whose})"
+        )
+    return kind(
         pairs.tree,
         pairs.tree,
         pairs.names,
@@ -83,10 +103,8 @@ def _annotated(pairs: Pairs, label_map: LabelMap | None) -> AnnotatedFiles:
         pairs.labels,
         raw_classes,
         notes=pairs.notes,
-        label_format=pairs.label_format,
-        codes=codes,
-        default=default,
-        known=pairs.known,
+        value_range=value_range,
+        **settings,
     )
 
 
@@ -99,23 +117,40 @@ def _pairs(config: DomainConfig, root: Path) -> Pairs:
     """Return the samples of one root, in order of splits and names."""
     if root.suffix.lower() in ARCHIVE_SUFFIXES and root.is_file():
         raise InputError(f"{root}: an archive, which layout folder does not read; unpack it, and give the folder")
-    pairs = Pairs(FolderTree(root))
+    if is_video(root.name) and root.is_file():
+        return _pairs(replace(config, images=root.name), root.parent)
+    pairs = Pairs(FilmTree(root))
     for split in config.split or [""]:
         plain = not config.labelled and not (root / "images").is_dir()  # Photographs need no folder of their own.
         text = resolved(root, "" if config.images is None and plain else config.images, split, "images")
         images = place(text, root, "images")
-        found = find(pairs.tree, images, is_image, "images")
+        wanted = is_image if config.labelled else _is_picture_or_film
+        found = find(pairs.tree, images, wanted, "images")
         unread, taken = list(found.unread), set(found.files.values())
         if config.labelled and found.files:
             taken |= add_labelled(pairs, config, images, found, split)
         else:
-            pairs.images += found.files.values()
-            pairs.names += ["/".join(filter(None, key)) for key in found.files]
+            for key, name in found.files.items():
+                _add_unlabelled(pairs, "/".join(filter(None, key)), name, config.every or EVERY)
             pairs.notes += suspects_note(pairs.tree, images.folder, list(found.files.values()))
-        pairs.notes += unread_note(pairs.tree, images.folder, [name for name in unread if name not in taken])
+        if not (root / text).is_file():  # Who names one film does not mean what lies beside it.
+            pairs.notes += unread_note(pairs.tree, images.folder, [name for name in unread if name not in taken])
     if not pairs.images:
         raise _no_images(config, root, unread, images)
     return pairs
+
+
+def _is_picture_or_film(name: str) -> bool:
+    return is_image(name) or is_video(name)
+
+
+def _add_unlabelled(pairs: Pairs, name: str, file: str, every: int) -> None:
+    """Add an image, or every n-th frame of a film."""
+    frames = pairs.tree.frames(file, every) if is_video(file) else [file]
+    pairs.images += frames
+    pairs.names += [f"{name}/{frame.rpartition(FRAME)[2]}" for frame in frames] if is_video(file) else [name]
+    if is_video(file):
+        pairs.notes.append(f"{pairs.tree.where(file)}: {len(frames)} frames are read, every {every}th")
 
 
 def _no_images(config: DomainConfig, root: Path, unread: Sequence[str], images: Place) -> InputError:
@@ -128,7 +163,7 @@ def _no_images(config: DomainConfig, root: Path, unread: Sequence[str], images: 
 
 def _joined(found: Sequence[Pairs]) -> Pairs:
     """Return the samples of several roots as those of one, names preceded by their root's."""
-    joined = Pairs(FolderTree(Path()))
+    joined = Pairs(FilmTree(Path()))
     folders = [pairs.tree.root.name for pairs in found]
     for number, pairs in enumerate(found):
         prefix = folders[number] if folders.count(folders[number]) == 1 else f"{folders[number]}-{number}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import IMAGE_SUFFIXES, FolderTree
+from adaptseg.data.films import FilmTree
 from adaptseg.data.layouts.annotated import annotation_file, matched
 from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES, Panoptic, sniffed
 from adaptseg.data.layouts.pairing import FIELD, Found, Place, few, find, missing_label, place
@@ -21,7 +22,7 @@ PICTURES = IMAGE_SUFFIXES | {".npy"}
 class Pairs:
     """The samples of one root."""
 
-    tree: FolderTree
+    tree: FilmTree
     names: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)

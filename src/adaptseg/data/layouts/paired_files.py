@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from adaptseg.config import DomainConfig
-from adaptseg.data.files import FileTree, UInt8Array, decode_image, decode_label
+from adaptseg.data.files import FileTree, UInt8Array, decode_image, decode_label, open_image
+from adaptseg.data.films import FilmTree
 from adaptseg.errors import InputError
 
 
@@ -28,6 +29,10 @@ class Layout(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """What a user has to know of the files: those that are not read, and how others are; one line each."""
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Values of images of more than 8 bits that become 0 and 255; none: there are no such images."""
 
     def image(self, index: int) -> UInt8Array:
         """Return the image, uint8 (H, W, 3) RGB."""
@@ -52,11 +57,23 @@ class Files:
     raw_classes: Mapping[int, str]
     decode: Callable[[bytes, str], npt.NDArray[Any]] = decode_label
     notes: Sequence[str] = ()
+    value_range: tuple[float, float] | None = None
+    """Values of images of more than 8 bits that become 0 and 255; none: there are no such images."""
 
     def image(self, index: int) -> UInt8Array:
-        """Return the image, uint8 (H, W, 3) RGB."""
+        """Return the image, uint8 (H, W, 3) RGB, upright; a film's frame likewise."""
         name = self.image_files[index]
-        return decode_image(self.images.read(name), self.images.where(name))
+        frame = self.images.frame(name) if isinstance(self.images, FilmTree) else None
+        return (
+            decode_image(self.images.read(name), self.images.where(name), self.value_range) if frame is None else frame
+        )
+
+    def mode(self, index: int) -> str:
+        """Return Pillow's name for the kind of pixels in an image file."""
+        name = self.image_files[index]
+        if isinstance(self.images, FilmTree) and self.images.is_frame(name):
+            return "RGB"
+        return open_image(self.images.read(name), self.images.where(name), header_only=True).mode
 
     def label(self, index: int) -> npt.NDArray[Any]:
         """Return the raw label values, (H, W)."""

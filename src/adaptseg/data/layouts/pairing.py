@@ -51,6 +51,10 @@ def place(text: str, root: Path, what: str) -> Place:
     Raises:
         InputError: a template without `{name}`, or a folder that is not there.
     """
+    if (root / text).is_file():
+        path = PurePosixPath(text)
+        folder = "" if str(path.parent) == "." else str(path.parent)
+        return Place(text, folder, re.compile(f"({re.escape(path.stem)}){re.escape(path.suffix)}"))
     if FIELD not in text and not set(text) & set("*?"):
         folder = "" if text in ("", ".") else text.rstrip("/")
         if not (root / folder).is_dir():
