@@ -75,9 +75,10 @@ class Family:
 
 
 def _shared(one: str, other: str) -> int:
-    """Return how many letters two texts begin with alike."""
+    """Return how many letters two texts begin with alike, up to the last separator among them."""
     pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    same = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    return max((place + 1 for place in range(same) if one[place] in "_-. "), default=0)
 
 
 def families(names: Sequence[str]) -> list[Family]:

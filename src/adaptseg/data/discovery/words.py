@@ -10,7 +10,8 @@ LABEL_WORDS = {
     "segmentationclassraw": 9, "segmentationclass": 8, "segmentationclasspng": 8, "semanticsegmentation": 8,
     "semantic": 8, "sem": 7, "semseg": 8, "labels": 7, "label": 7, "lbl": 7, "labelimages": 7, "labeledapproved": 7,
     "masks": 7, "mask": 7, "gt": 7, "gts": 7, "gtfine": 7, "gtcoarse": 5, "groundtruth": 7, "truth": 6,
-    "annotations": 7, "annotation": 7, "annots": 7, "annot": 7, "ann": 7, "anns": 7, "anndir": 7, "seg": 7, "segs": 7, "segm": 7,
+    "annotations": 7, "annotation": 7,
+    "annots": 7, "annot": 7, "ann": 7, "anns": 7, "anndir": 7, "seg": 7, "segs": 7, "segm": 7,
     "segmentation": 7, "segmentations": 7, "segment": 6, "parsing": 6, "objectmask": 7, "trainannot": 7, "valannot": 7,
     "testannot": 7, "lab": 6, "l": 5, "targets": 4, "p": 3, "m": 3,
 }  # fmt: skip
