@@ -23,7 +23,8 @@ from tests.data.preset_trees import build_preset_trees
 
 RELEASED = ("fda-released", "maxsquare-released", "dacs-released")
 FAMILY = [
-    f"gta5-cityscapes-{name}" for name in ("minent", "advent", "maxsquare", "fda", "dacs", "daformer", "mic", *RELEASED)
+    f"gta5-cityscapes-{name}"
+    for name in ("minent", "advent", "maxsquare", "fda", "dacs", "daformer", "mic", "vfm-uda", *RELEASED)
 ]
 PUBLISHED = [name for name in preset_names() if not name.startswith(("streets", "camvid"))]
 PAPER = [name for name in PUBLISHED if name not in FAMILY]
@@ -175,7 +176,9 @@ def test_networks_are_built_as_configured(name: str) -> None:
 def test_presets_of_the_family_name_the_published_figure(name: str) -> None:
     text = files("adaptseg").joinpath("presets", f"{name}.yaml").read_text()
     assert re.match(r"# Published: \d\d\.\d mIoU \(.*\d{4}", text)
-    assert config_of(name).domain("evaluation").size == ((1344, 576) if "-fda" in name else (1024, 512))
+    assert config_of(name).domain("evaluation").size == {"fda": (1344, 576), "vfm": (2048, 1024)}.get(
+        name.split("-")[2], (1024, 512)
+    )
 
 
 def test_descriptions_are_short_and_distinct() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from adaptseg.config import TrainConfig
 from adaptseg.data.crops import RARE_CLASS_CROP_SHARE, CropContents, crop
@@ -98,6 +99,7 @@ def test_counts_of_other_labels_are_not_taken(experiment: dict[str, Any], tmp_pa
     """A failed first attempt, with other classes or other files, must not decide what the second one samples."""
     config = build_config(experiment, ["--train.rare_class_temperature=0.1"])
     kept = tmp_path / "class_pixels.npz"
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(tmp_path / "source" / "labels" / "a.png")
 
     def probabilities(classes: list[str]) -> list[float]:
         domain = Domain(config.domain("source"), label_space(classes))
@@ -106,6 +108,7 @@ def test_counts_of_other_labels_are_not_taken(experiment: dict[str, Any], tmp_pa
         return [float(p) for p in sampling.probabilities]
 
     first = probabilities(CLASSES)
+    assert first[0] < 0.9 * first[2]
     mistaken = kept.read_bytes()
     assert probabilities(CLASSES) == first
     assert kept.read_bytes() == mistaken, "the same labels are not counted twice"

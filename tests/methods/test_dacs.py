@@ -119,8 +119,8 @@ def test_the_teacher_looks_twice_and_sees_the_same(experiment: dict[str, Any]) -
     ],
 )
 def test_weights_of_pseudo_labels(options: dict[str, Any], expected: list[list[float]], experiment: Any) -> None:
-    method = built(experiment, **options)
-    weights = method.pseudo_weights(torch.tensor([0.2, 0.6]), torch.zeros(2, 4, 3, dtype=torch.int64))
+    method, target = built(experiment, **options), random_batch(1, False)
+    weights = method.pseudo_weights(torch.tensor([0.2, 0.6]), torch.zeros(2, 4, 3, dtype=torch.int64), target)
     torch.testing.assert_close(weights, torch.tensor(expected).unsqueeze(2).expand(2, 4, 3))
 
 

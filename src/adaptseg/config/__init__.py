@@ -41,6 +41,8 @@ class OptimizerConfig:
     """Momentum of SGD."""
     weight_decay: float = 5e-4
     """L2 penalty added to the gradient; adamw: decoupled from it."""
+    layer_decay: float = 1.0
+    """DINOv2 and DINOv3: the learning rate of a block is this many times the next one's; 1: all blocks alike."""
     repeated_updates: bool = False
     """Released code's quirk: most backbone convolutions take 3 or 4 momentum updates with each gradient."""
 
@@ -51,6 +53,9 @@ class OptimizerConfig:
         for key in ("classifier_lr_factor", "weight_decay"):
             require_in(f"optimizer.{key}", getattr(self, key), 0)
         require_in("optimizer.momentum", self.momentum, 0, 1, below=True)
+        require(
+            0 < self.layer_decay <= 1, f"optimizer.layer_decay is {self.layer_decay}; give a factor above 0, at most 1"
+        )
         require(
             not self.repeated_updates or self.name == "sgd",
             "optimizer.repeated_updates is a quirk of SGD; set optimizer.name to sgd",

@@ -65,6 +65,9 @@ class DomainConfig:
     resize: str | None = None
     """keep (the default): images keep their ratio and cover the box, of which training sees a random part of its size
     and everything else the whole; squeeze: images get the box's very sides, as some published protocols do."""
+    window: tuple[int, int] | None = None
+    """Evaluation: width and height of windows, at half of them as stride, whose probabilities are averaged; none: the
+    network sees the whole image."""
     classes: Texts | str | None = None
     """Layout `folder`: class names in the order of the label values 0, 1, 2, …, or a named label space."""
     label_format: str | None = None
@@ -89,6 +92,7 @@ class DomainConfig:
     def __post_init__(self) -> None:
         """Refuse values that no layout could use."""
         require_size("size of a domain", self.size)
+        require_size("window of the evaluation", self.window)
         require(
             self.resize in (None, "keep", "squeeze"),
             f"resize is {self.resize!r}; choose keep (the ratio) or squeeze (into size)",

@@ -25,7 +25,8 @@ class ModelConfig:
     """resnet18, …34, …50, …101, vgg16, efficientnet_lite0, …1, …2; extra `transformers`: mit_b0 … mit_b5,
     dinov2_small, …base, …large, dinov3_…."""
     head: str | None = None
-    """Decode head of transformers and EfficientNets: light (as SegFormer's, the default) or daformer; others: ASPP."""
+    """Decode head of transformers and EfficientNets: light (as SegFormer's, the default), daformer, or
+    for DINOv2 and DINOv3 upscale (as VFM-UDA's); others: ASPP."""
     levels: int = 2
     """2: a second classifier on the previous stage (multi-level adaptation); 1: the last stage only."""
     width: int = 64
@@ -60,7 +61,7 @@ class ModelConfig:
         """Refuse unknown names."""
         for key, allowed in (
             ("backbone", BACKBONES),
-            ("head", (None, "light", "daformer")),
+            ("head", (None, "light", "daformer", "upscale")),
             ("levels", (1, 2)),
             ("aspp_branches", (2, 4)),
             ("bottleneck_stride", (None, "first", "second")),
@@ -77,6 +78,10 @@ class ModelConfig:
         require(
             self.has_decode_head or self.head is None,
             f"model.head is {self.head!r}, but {self.backbone} has the atrous pyramid; leave model.head out",
+        )
+        require(
+            self.head != "upscale" or self.backbone in VITS,
+            f"model.head upscale is for DINOv2 and DINOv3, not {self.backbone}; choose light or daformer",
         )
         require(
             not self.has_decode_head or self.width % 4 == 0,

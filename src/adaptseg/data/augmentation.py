@@ -44,12 +44,14 @@ def scaled_crop(sample: Sample, size: tuple[int, int], factor: float, place: tup
     image: UInt8Array = cv2.resize(sample.image[part], inner, interpolation=method).astype(np.uint8, copy=False)
     if any(border):
         image = cv2.copyMakeBorder(image, *border, cv2.BORDER_REFLECT).astype(np.uint8, copy=False)
+    begin = top / height - above / (height * factor), left / width - before / (width * factor)
+    frame = *begin, begin[0] + size[1] / (height * factor), begin[1] + size[0] / (width * factor)
     if sample.label is None:
-        return Sample(sample.name, image, None)
+        return Sample(sample.name, image, None, frame)
     label = cv2.resize(sample.label[part], inner, interpolation=cv2.INTER_NEAREST_EXACT)
     if any(border):
         label = cv2.copyMakeBorder(label, *border, cv2.BORDER_CONSTANT, value=[IGNORE_INDEX])
-    return Sample(sample.name, image, label.astype(np.uint8, copy=False))
+    return Sample(sample.name, image, label.astype(np.uint8, copy=False), frame)
 
 
 def _window(length: int, wanted: int, factor: float, place: float) -> tuple[int, int, int]:

@@ -22,7 +22,8 @@ def crop(sample: Sample, size: tuple[int, int], place: tuple[float, float]) -> S
     height, width = sample.image.shape[:2]
     top, left = int(place[0] * (height - size[1] + 1)), int(place[1] * (width - size[0] + 1))
     part = slice(top, top + size[1]), slice(left, left + size[0])
-    return Sample(sample.name, sample.image[part], sample.label[part] if sample.label is not None else None)
+    frame = top / height, left / width, (top + size[1]) / height, (left + size[0]) / width
+    return Sample(sample.name, sample.image[part], sample.label[part] if sample.label is not None else None, frame)
 
 
 @dataclass(frozen=True)

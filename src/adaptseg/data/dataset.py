@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.prepared import find_prepared
 from adaptseg.errors import InputError
 
+Frame: TypeAlias = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -27,6 +29,8 @@ class Sample:
     """(H, W, 3) RGB, scaled as the domain says."""
     label: UInt8Array | None
     """(H, W) train ids, 255 ignored; none in a domain without labels."""
+    frame: Frame = (0.0, 0.0, 1.0, 1.0)
+    """Where a part lies in the whole image: top, left, bottom, right as shares; outside 0 … 1 is padding."""
 
 
 class Domain:

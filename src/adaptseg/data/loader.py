@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypedDict
 
@@ -24,7 +25,12 @@ from adaptseg.data.workers import leave_interrupts_to_parent
 from adaptseg.errors import InputError
 
 
-class Batch(TypedDict):
+class _Placed(TypedDict, total=False):
+    frame: Tensor
+    """float32 (N, 4): where each image lies in its whole one: top, left, bottom, right as shares, see `Sample`."""
+
+
+class Batch(_Placed):
     """Images of one domain."""
 
     image: Tensor
@@ -85,10 +91,12 @@ class StepDataset(Dataset[Batch]):
                 f" set {self.role}.size, or train.batch to 1"
             )
         flips = random_generator(self.seed, self.role, "flip", step).random(self.batch)[self.part] < 0.5
-        images, labels = [], []
+        images, labels, frames = [], [], []
         for sample, flipped in zip(samples, flips, strict=True):
             mirror = self.flip and flipped
             images.append(cv2.flip(sample.image, 1) if mirror else sample.image)
+            top, left, bottom, right = sample.frame
+            frames.append((top, right, bottom, left) if mirror else sample.frame)
             if sample.label is not None:
                 labels.append(cv2.flip(sample.label, 1) if mirror else sample.label)
         # The bytes stay in the order H, W, 3: the tensor is channels-last, as the device wants it.
@@ -96,6 +104,7 @@ class StepDataset(Dataset[Batch]):
             image=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
             label=torch.from_numpy(np.stack(labels)) if labels else None,
             names=[sample.name for sample in samples],
+            frame=torch.tensor(frames),
         )
 
     def _part(self, sample: Sample, step: int, number: int, rare_class: int | None) -> Sample:
@@ -123,7 +132,7 @@ class StepDataset(Dataset[Batch]):
         jittered = []
         for place, sample in enumerate(samples, self.part.start):
             rng = random_generator(self.seed, self.role, "jitter", step, place)
-            jittered.append(Sample(sample.name, color_jitter(sample.image, self.color_jitter, rng), sample.label))
+            jittered.append(replace(sample, image=color_jitter(sample.image, self.color_jitter, rng)))
         return jittered
 
 
@@ -186,8 +195,11 @@ def _deaths_found_when_waiting() -> Iterator[None]:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch with its tensors on `device`, labels int64, images channels-last (faster convolutions)."""
     label = batch["label"]
-    return Batch(
+    moved = Batch(
         image=batch["image"].to(device, non_blocking=True, memory_format=torch.channels_last),
         label=None if label is None else label.to(device, non_blocking=True).long(),
         names=batch["names"],
     )
+    if "frame" in batch:
+        moved["frame"] = batch["frame"].to(device, non_blocking=True)
+    return moved

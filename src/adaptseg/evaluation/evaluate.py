@@ -15,6 +15,7 @@ from adaptseg.data.label_spaces import LabelSpace, check_protocol
 from adaptseg.distributed import rank, sum_over_processes, world_size
 from adaptseg.models.upsampling import upsampled_classes
 from adaptseg.segmenter.segmenter import Segmenter
+from adaptseg.segmenter.windows import window_probabilities
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def evaluate(
 ) -> Scores:
     """Predict every image of a domain at the domain's size, score at the label's own size; none without labels.
 
-    Logits are up-sampled to the label's size before the argmax, as the released evaluation does. The segmenter
+    Logits (of windows, probabilities) are up-sampled to the label's size before the argmax. The segmenter
     is left in the mode that it was in. Of several processes each takes its share of the images.
 
     Raises:
@@ -103,7 +104,10 @@ def evaluate(
     with segmenter.evaluating():
         for sample in read_ahead(domain, progress(range(rank(), labelled, world_size()))):
             assert sample.label is not None
-            logits = segmenter.main_logits([sample.image])
+            if domain.config.window is None:
+                logits = segmenter.main_logits([sample.image])
+            else:
+                logits = window_probabilities(segmenter, sample.image, domain.config.window)
             labels = torch.from_numpy(sample.label).to(device)
             predicted = upsampled_classes(logits, (labels.shape[0], labels.shape[1]), segmenter.align_corners)
             confusion += confusion_matrix(predicted[0], labels, classes)

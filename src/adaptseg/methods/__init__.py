@@ -18,6 +18,7 @@ from adaptseg.methods.maxsquare import MaxSquare, MaxSquareConfig
 from adaptseg.methods.mic import MIC, MICConfig
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 from adaptseg.methods.source_only import SourceOnly, SourceOnlyConfig
+from adaptseg.methods.vfm_uda import VFMUDA, VFMUDAConfig
 from adaptseg.segmenter.segmenter import Segmenter
 
 METHODS: dict[str, tuple[type[MethodConfig], Any]] = {
@@ -30,6 +31,7 @@ METHODS: dict[str, tuple[type[MethodConfig], Any]] = {
     "dacs": (DACSConfig, DACS),
     "daformer": (DAFormerConfig, DAFormer),
     "mic": (MICConfig, MIC),
+    "vfm_uda": (VFMUDAConfig, VFMUDA),
     "distill": (DistillConfig, Distill),
     "feature_level": (FeatureLevelConfig, FeatureLevel),
 }

@@ -96,11 +96,11 @@ class DACS(Method):
         """Add the gradients of one iteration: source, then mixed images."""
         assert target is not None
         self.teacher.follow(self.segmenter)
-        pseudo_labels, confidence = self.teacher.pseudo_labels(target["image"], self.options.threshold)
+        pseudo_labels, confidence = self.label_target(target["image"])
         target_only = self.options.running_statistics == "target"
         with running_statistics_kept(self.segmenter) if target_only else nullcontext():
             losses = self.learn_source(source)
-        weights = self.pseudo_weights(confidence, pseudo_labels)
+        weights = self.pseudo_weights(confidence, pseudo_labels, target)
         losses["mix"] = self.learn_mixed(source, target["image"], pseudo_labels, weights)
         losses |= self.learn_target(target["image"], pseudo_labels, weights)
         return losses | {"confidence": confidence.mean()}
@@ -109,7 +109,11 @@ class DACS(Method):
         """Add the gradients of the source's cross-entropy; return the losses by name."""
         return segment_source(self.segmenter, source, self.lambda_seg, self.options.void_in_mean == "all")[1]
 
-    def pseudo_weights(self, confidence: Tensor, pseudo_labels: Tensor) -> Tensor:
+    def label_target(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pseudo-labels (N, H, W) and confidence (N,) of target images (N, 3, H, W)."""
+        return self.teacher.pseudo_labels(images, self.options.threshold)
+
+    def pseudo_weights(self, confidence: Tensor, pseudo_labels: Tensor, target: Batch) -> Tensor:
         """Return how much each pseudo-label (N, H, W) weighs, (N, H, W): the confidence (N,), 0 in the ignored rows."""
         if self.options.confidence == "batch":
             confidence = confidence.mean().expand(len(confidence))
@@ -145,8 +149,13 @@ class DACS(Method):
 
     def augmented(self, images: Tensor) -> Tensor:
         """Return images (N, 3, H, W), values 0 … 255, jittered in colour and blurred, each in its own way."""
-        changed: Tensor = self.augment((images / 255).clamp(0, 1))
-        return changed * 255
+        return transformed(self.augment, images)
+
+
+def transformed(transform: torch.nn.Module, images: Tensor) -> Tensor:
+    """Return images (N, 3, H, W), values 0 … 255, after a transform of values 0 … 1."""
+    changed: Tensor = transform((images / 255).clamp(0, 1))
+    return changed * 255
 
 
 def class_mix(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from adaptseg.config import OptimizerConfig
+from adaptseg.errors import InputError
 from adaptseg.models.network import SegmentationNetwork
 
 
@@ -17,13 +19,15 @@ def segmenter_optimizer(network: SegmentationNetwork, config: OptimizerConfig) -
     """Return the optimiser: one group for the backbone, one with a larger rate for the classifiers."""
     classifier_ids = {id(p) for classifier in network.classifiers() for p in classifier.parameters()}
     classifier_lr = config.lr * config.classifier_lr_factor
+    factors = layer_factors(network, config.layer_decay)
     groups: dict[tuple[float, int, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             in_classifier = id(parameter) in classifier_ids
             repeats = released_repeats(name) if config.repeated_updates and not in_classifier else 1
             decay = 0.0 if config.name == "adamw" and undecayed(name, parameter) else config.weight_decay
-            groups.setdefault((classifier_lr if in_classifier else config.lr, repeats, decay), []).append(parameter)
+            lr = classifier_lr if in_classifier else config.lr * factors.get(name, 1.0)
+            groups.setdefault((lr, repeats, decay), []).append(parameter)
     parameter_groups: list[dict[str, Any]] = [
         {"params": parameters, "lr": lr, "initial_lr": lr, "repeats": repeats, "weight_decay": decay}
         for (lr, repeats, decay), parameters in groups.items()
@@ -35,6 +39,24 @@ def segmenter_optimizer(network: SegmentationNetwork, config: OptimizerConfig) -
         return AdamW(parameter_groups, fused=fused)
     kind = RepeatedSGD if config.repeated_updates else SGD
     return kind(parameter_groups, lr=config.lr, momentum=config.momentum, fused=fused)
+
+
+def layer_factors(network: SegmentationNetwork, decay: float) -> dict[str, float]:
+    """Return the factor on the learning rate of each backbone parameter of a ViT by name; empty for a decay of 1.
+
+    1 for the last block, times `decay` for each block before it, and once more for what is in no block.
+
+    Raises:
+        InputError: the backbone has no such blocks.
+    """
+    if decay == 1:
+        return {}
+    names = [name for name, _ in network.named_parameters() if name.startswith("backbone.")]
+    blocks = {name: int(match[1]) for name in names if (match := re.search(r"\.layer\.(\d+)\.", name))}
+    if not blocks:
+        raise InputError(f"optimizer.layer_decay is {decay}, for DINOv2 and DINOv3 alone; set it to 1")
+    last = max(blocks.values())
+    return {name: decay ** (last - blocks.get(name, -1)) for name in names}
 
 
 def has_fused_update(network: nn.Module) -> bool:

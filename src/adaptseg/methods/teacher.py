@@ -45,15 +45,18 @@ class Teacher(nn.Module):
         torch._foreach_lerp_([*self.segmenter.parameters()], [*segmenter.parameters()], 1 - momentum)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Label target images (N, 3, H, W), values 0 … 255.
+    def pseudo_labels(self, images: Tensor, threshold: float, mirrored: bool = False) -> tuple[Tensor, Tensor]:
+        """Label target images (N, 3, H, W), values 0 … 255; `mirrored`: by the mean with their mirror images.
 
         Returns:
             The most probable classes, int64 (N, H, W), and the confidence of each image (N,): the share of its pixels
             whose probability reaches `threshold`.
         """
         without_noise(self.segmenter)
-        return confident_labels(self.segmenter(images)[-1].float().softmax(1), threshold)
+        probabilities = self.segmenter(images)[-1].float().softmax(1)
+        if mirrored:
+            probabilities = (probabilities + self.segmenter(images.flip(-1))[-1].float().softmax(1).flip(-1)) / 2
+        return confident_labels(probabilities, threshold)
 
 
 def without_noise(network: nn.Module) -> None:

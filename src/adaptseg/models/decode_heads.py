@@ -1,4 +1,4 @@
-"""Decode heads for transformers: four feature maps of different sizes to logits."""
+"""Decode heads for transformers: four feature maps of different sizes, or one that is scaled up, to logits."""
 
 from __future__ import annotations
 
@@ -66,6 +66,42 @@ class DAFormerHead(LightHead):
             for embed, x in zip(self.embed, maps, strict=True)
         ]
         return self.fuse(torch.cat(embedded, 1))  # type: ignore[no-any-return]
+
+
+class UpscaleHead(nn.Module):
+    """The head of VFM-UDA (Englert et al., CVPRW 2024) for plain ViTs: their last map, made four times as large."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        """Build for a feature map of `channels` channels, a multiple of 4."""
+        super().__init__()
+        half, quarter = channels // 2, channels // 4
+        self.upscale = nn.Sequential(
+            nn.ConvTranspose2d(channels, half, 2, stride=2, bias=False),
+            _ChannelNorm(half),
+            nn.GELU(),
+            nn.ConvTranspose2d(half, quarter, 2, stride=2, bias=False),
+            _ChannelNorm(quarter),
+            nn.Conv2d(quarter, quarter, 3, padding=1, bias=False),
+            _ChannelNorm(quarter),
+        )
+        self.classifier = nn.Conv2d(quarter, classes, 1, bias=False)
+        nn.init.normal_(self.classifier.weight, 0, 0.1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return logits (N, classes, 4h, 4w) of one map (N, channels, h, w)."""
+        (features,) = maps
+        logits: Tensor = self.classifier(self.upscale(features))
+        return logits
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of (N, C, h, w)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class _ContextFusion(nn.Module):

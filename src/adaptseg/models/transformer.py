@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
-from adaptseg.models.decode_heads import DAFormerHead, LightHead
+from adaptseg.models.decode_heads import DAFormerHead, LightHead, UpscaleHead
 from adaptseg.models.network import SegmentationNetwork
 
 MIT = {
@@ -43,6 +43,9 @@ class TransformerNetwork(SegmentationNetwork):
         self.backbone, channels, self.patch = build_backbone(config.backbone, config.width / 64)
         # As published: 256 channels in SegFormer-B0, B1 and DAFormer, 768 in the larger SegFormers.
         wide = config.head == "light" and config.backbone not in ("mit_b0", "mit_b1")
+        if config.head == "upscale":
+            self.head: nn.Module = UpscaleHead(channels[-1], classes)
+            return
         head = DAFormerHead if config.head == "daformer" else LightHead
         self.head = head(channels, classes, (768 if wide else 256) * config.width // 64)
 
@@ -58,24 +61,37 @@ class TransformerNetwork(SegmentationNetwork):
         """Return the head: the part with the classifiers' learning rate."""
         return [self.head]
 
-    def feature_maps(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return four maps of the preprocessed image x (N, 3, H, W).
+    def patches(self, height: int, width: int) -> tuple[int, int]:
+        """Return rows and columns of a ViT's patches: whole ones, of 1.1 times the image for the up-scaling head."""
+        if isinstance(self.head, UpscaleHead):
+            return max(1, height * 11 // 10 // self.patch), max(1, width * 11 // 10 // self.patch)
+        # Not -(-side // patch): ONNX rounds the quotient of integers towards zero.
+        return (height + self.patch - 1) // self.patch, (width + self.patch - 1) // self.patch
 
-        MiT: at 1/4, 1/8, 1/16 and 1/32 of its size. ViT: all at the patches' size, after each quarter of the blocks;
-        the image is scaled up to whole patches.
+    def feature_maps(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the maps of the preprocessed image x (N, 3, H, W) that the head wants.
+
+        MiT: at 1/4, 1/8, 1/16 and 1/32 of its size. ViT: four at the patches' size, after each quarter of the blocks,
+        or for the up-scaling head the last one, after the final norm; the image is scaled up to whole patches.
+
+        Args:
+            x: the image.
+            hidden: of a ViT's `patches`, those that its mask token stands for, bool (N, rows · columns).
         """
-        if self.patch:
-            # Not -(-side // patch): ONNX rounds the quotient of integers towards zero.
-            height, width = ((side + self.patch - 1) // self.patch * self.patch for side in x.shape[-2:])
-            x = functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
-        hidden = self.backbone(x, output_hidden_states=True).hidden_states
         if not self.patch:
-            return tuple(hidden)
-        rows, columns = height // self.patch, width // self.patch
-        quarter = (len(hidden) - 1) // 4
+            return tuple(self.backbone(x, output_hidden_states=True).hidden_states)
+        rows, columns = self.patches(x.shape[-2], x.shape[-1])
+        size = (rows * self.patch, columns * self.patch)
+        x = functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        masked = {} if hidden is None else {"bool_masked_pos": hidden}
+        output = self.backbone(x, output_hidden_states=True, **masked)
+        if isinstance(self.head, UpscaleHead):
+            states = [output.last_hidden_state]
+        else:
+            quarter = (len(output.hidden_states) - 1) // 4
+            states = [output.hidden_states[quarter * (i + 1)] for i in range(4)]
         # Tokens that stand for no patch come first.
-        tokens = [hidden[quarter * (i + 1)][:, -rows * columns :] for i in range(4)]
-        return tuple(t.transpose(1, 2).unflatten(2, (rows, columns)) for t in tokens)
+        return tuple(s[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns)) for s in states)
 
     def classify(self, feature_maps: Any) -> tuple[Tensor, ...]:
         """Return the logits at the size of the finest map."""
