@@ -7,12 +7,15 @@ In a single process every function here does nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+
+from adaptseg.errors import InputError
 
 
 def launched_processes() -> tuple[int, int]:
@@ -55,13 +58,39 @@ def _control_group() -> Any:
     return distributed.new_group(backend="gloo")
 
 
+def highest(number: int) -> int:
+    """Return the highest of the processes' numbers."""
+    if world_size() == 1:
+        return number
+    numbers = torch.tensor(number)
+    distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=_control_group())
+    return int(numbers)
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set in any process."""
-    if world_size() == 1:
-        return flag
-    total = torch.tensor(int(flag))
-    distributed.all_reduce(total, group=_control_group())
-    return bool(total)
+    return bool(highest(int(flag)))
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Leave the block together, all processes or none: where one fails, the others do not wait for it for ever.
+
+    Raises:
+        InputError: the block failed in another process, which says why.
+    """
+    try:
+        yield
+    except Exception:
+        any_process(True)
+        raise
+    if any_process(False):
+        raise another_failed()
+
+
+def another_failed() -> InputError:
+    """Return the error of a process that could go on, but for the others."""
+    return InputError(f"process {rank()}: another process of this training cannot go on; see what it says")
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

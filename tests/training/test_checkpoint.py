@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,14 @@ from adaptseg.errors import InputError
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
-from adaptseg.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, saved_checkpoints
+from adaptseg.segmenter.loading import load_model
+from adaptseg.training.checkpoint import (
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+    saved_checkpoints,
+    set_aside_newer,
+)
 from tests.conftest import random_batch
 
 
@@ -31,6 +40,25 @@ def iteration(state: TrainingState) -> None:
     state.method.step(random_batch(0, True), random_batch(1, False))
     for optimizer in state.optimizers.values():
         optimizer.step()
+
+
+def without_checksums(folder: Path) -> Path:
+    """Make a checkpoint one of those that were written before there were checksums."""
+    card = json.loads((folder / "checkpoint.json").read_text())
+    del card["sha256"]
+    (folder / "checkpoint.json").write_text(json.dumps(card))
+    return folder
+
+
+def flip_a_bit(path: Path, place: float = 0.6) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 1
+    path.write_bytes(content)
+
+
+def zero_half(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
 
 
 def names(run: Path) -> list[str]:
@@ -109,7 +137,91 @@ def test_leftovers_of_an_interruption_are_harmless(
     assert later.step == 2
 
 
-@pytest.mark.parametrize("file", ["checkpoint.json", "training.pt", "method.safetensors", "segmenter.safetensors"])
+FILES = ["checkpoint.json", "training.pt", "method.safetensors", "segmenter.safetensors", "segmenter.json"]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", [flip_a_bit, zero_half, Path.unlink])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_resumed_from(
+    file: str,
+    damage: Callable[[Path], None],
+    config: ExperimentConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = built(config, step=2)
+    expected = {name: value.clone() for name, value in state.method.state_dict().items()}
+    save_checkpoint(tmp_path, state)
+    iteration(state)
+    newest = save_checkpoint(tmp_path, replace(state, step=4))
+    damage(newest / file)
+    if file.endswith(("json", "segmenter.safetensors")):  # What using it reads.
+        with pytest.raises(InputError, match=rf"{file}: missing, truncated or damaged|no checkpoint in it"):
+            load_model(newest)
+    resumed = built(replace(config, seed=9))
+    load_checkpoint(tmp_path, replace(resumed, config=config))
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.method.state_dict().items())
+    lines = capsys.readouterr().err.splitlines()
+    assert f"step-000004/{file}: missing, truncated or damaged" in lines[0]
+    assert "goes on from step-000002" in lines[1]
+    set_aside_newer(tmp_path, 2)
+    assert names(tmp_path) == ["last", "step-000002", "step-000004.damaged"]
+    load_model(tmp_path)
+    damage(tmp_path / "checkpoints" / "step-000002" / file)
+    with pytest.raises(InputError, match=rf"step-000002/{file}: missing, truncated or damaged"):
+        load_checkpoint(tmp_path, state)
+
+
+def test_a_checkpoint_from_before_there_were_checksums(
+    config: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = built(config, step=2)
+    folder = without_checksums(save_checkpoint(tmp_path, state))
+    load_checkpoint(tmp_path, state)
+    load_model(tmp_path)
+    notes = capsys.readouterr().err.splitlines()
+    assert [note.endswith("has no checksums, damage would not be seen") for note in notes] == [True, True]
+    assert str(folder) in notes[0]
+
+
+def test_folders_of_other_names_are_no_checkpoints(config: ExperimentConfig, tmp_path: Path) -> None:
+    state = built(config)
+    for step in (2, 4):
+        save_checkpoint(tmp_path, replace(state, step=step))
+    for name in ("step-000006.bak", "step-000004 (copy)", "step-0000008"):
+        shutil.copytree(tmp_path / "checkpoints" / "step-000004", tmp_path / "checkpoints" / name)
+    (tmp_path / "checkpoints" / "step-garbage").mkdir()
+    (tmp_path / "checkpoints" / "step-000099").write_text("")
+    assert [path.name for path in saved_checkpoints(tmp_path)] == ["step-000002", "step-000004"]
+    load_checkpoint(tmp_path, state)
+    assert state.step == 4
+    save_checkpoint(tmp_path, replace(state, step=5))
+    assert [path.name for path in saved_checkpoints(tmp_path)] == ["step-000004", "step-000005"]
+    assert (tmp_path / "checkpoints" / "step-000006.bak" / "training.pt").is_file()
+
+
+def test_a_checkpoint_that_is_half_deleted_is_none(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = built(config)
+    for step in (2, 4):
+        save_checkpoint(tmp_path, replace(state, step=step))
+
+    def killed(path: Path, *arguments: Any, **options: Any) -> None:
+        if Path(path).exists():
+            next(Path(path).iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path, replace(state, step=6))
+    assert [path.name for path in saved_checkpoints(tmp_path)] == ["step-000004", "step-000006"]
+    save_checkpoint(tmp_path, replace(state, step=8))
+    assert names(tmp_path) == ["last", "step-000006", "step-000008"]
+
+
+@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_broken_files_are_named(file: str, keep: float, config: ExperimentConfig, tmp_path: Path) -> None:
     state = built(config, step=2)
@@ -136,13 +248,13 @@ def test_broken_files_are_named(file: str, keep: float, config: ExperimentConfig
 def test_cards_of_another_content_are_named(text: str, config: ExperimentConfig, tmp_path: Path) -> None:
     state = built(config, step=2)
     (save_checkpoint(tmp_path, state) / "checkpoint.json").write_text(text)
-    with pytest.raises(InputError, match=r"checkpoint\.json: missing, truncated or broken"):
+    with pytest.raises(InputError, match=r"checkpoint\.json: missing, truncated or damaged"):
         load_checkpoint(tmp_path, state)
 
 
 def test_weights_of_the_method_must_be_complete(config: ExperimentConfig, tmp_path: Path) -> None:
     state = built(config, step=2)
-    path = save_checkpoint(tmp_path, state) / "method.safetensors"
+    path = without_checksums(save_checkpoint(tmp_path, state)) / "method.safetensors"
     saved = load_file(path)
     name = next(iter(saved))
     changes: list[dict[str, Tensor]] = [{}, saved | {name: torch.zeros(77)}, saved | {"other": torch.zeros(1)}]
@@ -155,7 +267,7 @@ def test_weights_of_the_method_must_be_complete(config: ExperimentConfig, tmp_pa
 def test_training_states_of_another_content_are_named(config: ExperimentConfig, tmp_path: Path) -> None:
     state = built(config, step=2)
     iteration(state)
-    path = save_checkpoint(tmp_path, state) / "training.pt"
+    path = without_checksums(save_checkpoint(tmp_path, state)) / "training.pt"
     saved = torch.load(path, weights_only=True)
     other = copy.deepcopy(saved)
     other["optimizers"]["segmenter"]["state"][0]["exp_avg"] = torch.zeros(3)
@@ -163,11 +275,11 @@ def test_training_states_of_another_content_are_named(config: ExperimentConfig, 
     changes: list[Any] = [{}, [], {"optimizers": {}}, {"optimizers": dict.fromkeys(saved["optimizers"], 1)}, other]
     for change in changes:
         torch.save(change, path)
-        with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
+        with pytest.raises(InputError, match=r"training\.pt: missing, truncated or damaged"):
             load_checkpoint(tmp_path, state)
     at = content.index(saved["optimizers"]["segmenter"]["state"][0]["exp_avg"].numpy().tobytes())
     path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    with pytest.raises(InputError, match=r"training\.pt: missing, truncated or broken"):
+    with pytest.raises(InputError, match=r"training\.pt: missing, truncated or damaged"):
         load_checkpoint(tmp_path, state)
 
 

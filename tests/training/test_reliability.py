@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from adaptseg.errors import InputError
+from adaptseg.experiment import read_experiment
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.checkpoint import save_checkpoint, saved_checkpoints
 from adaptseg.training.loop import train
@@ -85,8 +85,7 @@ def test_a_signal_ends_a_training_with_a_checkpoint(
 
 
 def tmp_yaml(tmp_path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((tmp_path / "own.yaml").read_text())
-    return content
+    return read_experiment(str(tmp_path / "own.yaml"))[1]
 
 
 def test_a_second_signal_ends_at_once() -> None:

@@ -71,13 +71,16 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
 def read_ahead(domain: Domain, indices: Iterable[int]) -> Iterator[Sample]:
     """Yield samples as `Domain.for_evaluation` gives them; while one is used, a thread reads the next."""
     ahead: Future[Sample] | None = None
-    with ThreadPoolExecutor(max_workers=1) as reader:
+    reader = ThreadPoolExecutor(max_workers=1)
+    try:
         for index in indices:
             ready, ahead = ahead, reader.submit(domain.for_evaluation, index)
             if ready is not None:
                 yield ready.result()
         if ahead is not None:
             yield ahead.result()
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)  # It may be reading a file that never comes.
 
 
 @torch.no_grad()

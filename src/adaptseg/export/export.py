@@ -34,12 +34,12 @@ from adaptseg.export.quantize import calibration_images, write_int8
 from adaptseg.methods import uses_target
 from adaptseg.methods.configuration import build_config
 from adaptseg.models.own_network import network_given_as
+from adaptseg.segmenter.checkpoint_card import CHECKPOINT_CARD
 from adaptseg.segmenter.download import is_url
 from adaptseg.segmenter.hub import export_card, write_folder
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
-from adaptseg.segmenter.weights import EXPORTED, card_in, find_checkpoint, is_hub_folder, save_weights
-from adaptseg.training.checkpoint import CHECKPOINT_CARD
+from adaptseg.segmenter.weights import EXPORTED, card_in, find_checkpoint, is_hub_folder, weight_bytes
 
 SMALLEST_AGREEMENT = 0.999
 """Share of pixels whose class must be PyTorch's."""
@@ -55,7 +55,7 @@ FloatArray = npt.NDArray[np.float32]
 
 def write_weights(segmenter: Segmenter, card: Card, path: Path) -> None:
     """Write one safetensors file with the card in its metadata; `load_model` reads it."""
-    save_weights(path, segmenter, {"format": "pt", EXPORTED: json.dumps(card)})
+    path.write_bytes(weight_bytes(segmenter, {"format": "pt", EXPORTED: json.dumps(card)}))
 
 
 def open_weights(path: Path) -> Exported:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from adaptseg.atomic import write_bytes, write_text
 from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.errors import InputError, require_extra
 from adaptseg.segmenter.model_card import model_card
 from adaptseg.segmenter.state_dicts import StateDict
-from adaptseg.segmenter.weights import EXPORTED, HUB_CARD, HUB_WEIGHTS, save_weights, segmenter_card
+from adaptseg.segmenter.weights import EXPORTED, HUB_CARD, HUB_WEIGHTS, segmenter_card, weight_bytes
 
 if TYPE_CHECKING:
     from adaptseg.segmenter.segmenter import Segmenter
@@ -49,10 +50,9 @@ def write_folder(segmenter: Segmenter, card: Mapping[str, Any], folder: Path) ->
         InputError: the library is not installed.
     """
     require_extra("hub", "a folder for the hub", "huggingface_hub")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder / HUB_WEIGHTS, segmenter, {"format": "pt"})
-    (folder / HUB_CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(model_card(card), encoding="utf-8")
+    write_bytes(folder / HUB_WEIGHTS, weight_bytes(segmenter, {"format": "pt"}))
+    write_text(folder / HUB_CARD, json.dumps(card, indent=2) + "\n")
+    write_text(folder / "README.md", model_card(card))
 
 
 def fetch(repo_id: str, revision: str | None = None) -> Path:

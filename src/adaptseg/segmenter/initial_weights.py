@@ -22,6 +22,7 @@ from adaptseg.models.efficientnet import EfficientNetLiteNetwork
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.models.own_network import OwnNetwork
 from adaptseg.segmenter import hub
+from adaptseg.segmenter.checkpoint_card import check_files
 from adaptseg.segmenter.download import is_url, local_file
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.pretrained import named_weights
@@ -79,7 +80,10 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
 def _initialise_own(network: OwnNetwork, weights: str) -> None:
     """Load a run's weights, or a state dict of the module itself; no code is run for it."""
     folder = None if is_url(weights) else find_checkpoint(Path(weights))
-    state = read_state_dict(weight_files(folder)[1] if folder is not None else local_file(weights))
+    path = local_file(weights) if folder is None else weight_files(folder)[1]
+    if folder is not None:
+        check_files(folder, [path.name])
+    state = read_state_dict(path)
     hint = "give a state dict of the factory's network, or a run of the same factory"
     load_state(network.module, without_prefixes(state), f"model.weights {weights}", hint=hint)
 

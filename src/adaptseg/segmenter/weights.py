@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from operator import index
 from pathlib import Path
@@ -20,6 +21,7 @@ from adaptseg.models.build import build_network
 from adaptseg.models.factories import require_trust
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.models.own_network import is_network_given
+from adaptseg.segmenter.checkpoint_card import check_files
 from adaptseg.segmenter.preprocessing import PREPROCESSING
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict, shape_of
 
@@ -51,16 +53,17 @@ def segmenter_card(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def save_weights(path: Path, segmenter: Segmenter, metadata: dict[str, str] | None = None) -> None:
-    """Write the raw network's weights as safetensors."""
+def weight_bytes(segmenter: Segmenter, metadata: dict[str, str] | None = None) -> bytes:
+    """Return the raw network's weights as the content of a safetensors file."""
     state = {name: value.detach().cpu().contiguous() for name, value in segmenter.network.state_dict().items()}
-    path.write_bytes(save(state, metadata))  # Not save_file, which lets nobody else read the file.
+    return save(state, metadata)  # Not save_file, which lets nobody else read the file.
 
 
-def save_segmenter(folder: Path, segmenter: Segmenter) -> None:
-    """Write weights and everything that using them needs into an existing folder."""
-    save_weights(folder / SEGMENTER_WEIGHTS, segmenter)
-    (folder / SEGMENTER_CARD).write_text(json.dumps(segmenter_card(segmenter), indent=2) + "\n")
+def save_segmenter(folder: Path, segmenter: Segmenter, write: Callable[[str, bytes], object] | None = None) -> None:
+    """Write weights and everything that using them needs into an existing folder; `write` takes name and content."""
+    write = write or (lambda name, content: (folder / name).write_bytes(content))
+    write(SEGMENTER_WEIGHTS, weight_bytes(segmenter))
+    write(SEGMENTER_CARD, (json.dumps(segmenter_card(segmenter), indent=2) + "\n").encode())
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -107,12 +110,14 @@ def read_folder(folder: Path) -> tuple[SegmentationNetwork, dict[str, Any]]:
         InputError: a file is missing or broken, or holds code.
     """
     card, weights = weight_files(folder)
+    check_files(folder, (card.name, weights.name))
     return read_card_and_weights(_read_text(card), str(card), weights)
 
 
 def read_model(folder: Path) -> ModelConfig:
     """Return how the network of one of our folders was built; raises `InputError` where its card is broken."""
     card = weight_files(folder)[0]
+    check_files(folder, [card.name])
     return _read_card(_read_text(card), str(card))[0]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
+import re
 import shutil
 import sys
 import zipfile
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -21,16 +21,27 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
+from adaptseg.atomic import sync
 from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.distributed import is_main
 from adaptseg.errors import InputError
 from adaptseg.experiment import as_trained, with_absolute_paths
 from adaptseg.methods.base import Method
+from adaptseg.segmenter.checkpoint_card import (
+    CHECKPOINT_CARD,
+    CHECKPOINT_NAME,
+    CheckedFolder,
+    check_files,
+    checkpoint_name,
+    damaged,
+    read_card,
+)
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict
-from adaptseg.segmenter.weights import save_segmenter
+from adaptseg.segmenter.weights import SEGMENTER_WEIGHTS, save_segmenter
 
 METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"
-CHECKPOINT_CARD = "checkpoint.json"
+LEFTOVER = re.compile(rf"\.{CHECKPOINT_NAME.pattern}\.(partial|deleted)", re.ASCII)
 WITHOUT_EFFECT = frozenset(
     {
         "out",
@@ -58,6 +69,8 @@ class TrainingState:
     optimizers: dict[str, Optimizer]
     step: int = 0
     """Number of finished iterations."""
+    skipped: int = 0
+    """How many of them were left out (`train.skip_nonfinite`)."""
 
 
 def save_checkpoint(run: Path, state: TrainingState) -> Path:
@@ -74,45 +87,63 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
     final = checkpoints / checkpoint_name(state.step)
     partial = checkpoints / f".{final.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_leftovers(checkpoints)
         partial.mkdir(parents=True)
-        _write(partial, state)
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
+        _write(CheckedFolder(partial), state)
+        sync(partial)
+        _delete(final)
         partial.rename(final)
-        _sync(checkpoints)
+        sync(checkpoints)
         _point_last(checkpoints, final.name)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own.
         shutil.rmtree(partial, ignore_errors=True)
+        kept = "; the last checkpoint is kept" if saved_checkpoints(run) else ", of which there is no checkpoint yet"
+        again = "go on with --resume" if saved_checkpoints(run) else "begin anew"
         raise InputError(
-            f"{final}: cannot be written ({str(error).splitlines()[0]}); make room or make the folder writable,"
-            " then go on with --resume; the last checkpoint is kept"
+            f"{final}: cannot be written ({_reason(error)}); make room or make the folder writable, then {again}{kept}"
         ) from error
     for old in saved_checkpoints(run)[: -state.config.train.keep]:
         if old.name != chosen_checkpoint(run):
-            shutil.rmtree(old)
+            _delete(old)
     return final
 
 
-def _write(folder: Path, state: TrainingState) -> None:
-    save_segmenter(folder, state.method.segmenter)
+def _reason(error: Exception) -> str:
+    """What is wrong, in the system's words where it has them: torch wraps an `OSError`, and tells of its own code."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0]
+
+
+def _write(folder: CheckedFolder, state: TrainingState) -> None:
+    save_segmenter(folder.folder, state.method.segmenter, folder.write_bytes)
     weights = state.method.state_dict().items()
     own = {name: x.detach().cpu().contiguous() for name, x in weights if not name.startswith("segmenter.")}
-    (folder / METHOD_WEIGHTS).write_bytes(save(own))
+    folder.write_bytes(METHOD_WEIGHTS, save(own))
     optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
-    torch.save({"optimizers": optimizers}, folder / TRAINING_STATE)
-    card = {"step": state.step, "config": to_dict(state.config), "versions": versions()}
-    (folder / CHECKPOINT_CARD).write_text(json.dumps(card, indent=2) + "\n")
+    with folder.open(TRAINING_STATE) as file:
+        torch.save({"optimizers": optimizers}, cast(IO[bytes], file))
+    folder.write_card(
+        {"step": state.step, "skipped": state.skipped, "config": to_dict(state.config), "versions": versions()}
+    )
 
 
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _delete(checkpoint: Path) -> None:
+    """Delete a checkpoint that may be there; at no moment is half of one under its name."""
+    if checkpoint.exists():
+        leaving = checkpoint.with_name(f".{checkpoint.name}.deleted")
+        checkpoint.rename(leaving)
+        shutil.rmtree(leaving)
+
+
+def _remove_leftovers(checkpoints: Path) -> None:
+    """Delete what a process that died left half-written or half-deleted."""
+    for path in checkpoints.glob(".step-*"):
+        if LEFTOVER.fullmatch(path.name):
+            shutil.rmtree(path)
 
 
 def _point_last(checkpoints: Path, name: str) -> None:
@@ -141,14 +172,10 @@ def chosen_checkpoint(run: Path) -> str | None:
     return link.readlink().name if link.is_symlink() else None
 
 
-def checkpoint_name(step: int) -> str:
-    """Return the name of the checkpoint after `step` iterations."""
-    return f"step-{step:06d}"
-
-
 def saved_checkpoints(run: Path) -> list[Path]:
-    """Return the complete checkpoints of a run folder, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"), key=lambda path: (len(path.name), path.name))
+    """Return the complete checkpoints of a run folder, oldest first; folders of other names are none."""
+    found = (path for path in (run / "checkpoints").glob("step-*") if CHECKPOINT_NAME.fullmatch(path.name))
+    return sorted((path for path in found if path.is_dir()), key=lambda path: (len(path.name), path.name))
 
 
 def versions() -> dict[str, str]:
@@ -157,21 +184,23 @@ def versions() -> dict[str, str]:
 
 
 def load_checkpoint(run: Path, state: TrainingState, allow_changes: bool = False) -> None:
-    """Restore the newest checkpoint of a run.
+    """Restore the newest whole checkpoint of a run; damaged ones are named on stderr.
 
     Args:
         run: the run folder.
-        state: takes weights, the optimisers' state and the step; learning rates and the like stay those of its
+        state: takes weights, the optimisers' state and the counts; learning rates and the like stay those of its
             configuration.
         allow_changes: say what differs from the checkpoint's configuration, and go on.
 
     Raises:
-        InputError: there is no checkpoint, it is broken, or its configuration differs from the state's.
+        InputError: there is no whole checkpoint, or its configuration differs from the state's.
     """
-    folder = next(iter(reversed(saved_checkpoints(run))), None)
-    if folder is None:
-        raise InputError(f"{run}: no checkpoint to resume from; train without --resume")
-    step, started_with = _read_card(folder)
+    folder = _newest_whole(run)
+    card = read_card(folder)
+    try:
+        step, skipped, started_with = index(card["step"]), index(card.get("skipped", 0)), _comparable(card["config"])
+    except Exception as error:  # JSON may hold anything anywhere.
+        raise damaged(folder / CHECKPOINT_CARD) from error
     differing = differences(started_with, _comparable(json.loads(json.dumps(to_dict(state.config)))))
     if differing and not allow_changes:
         raise InputError(
@@ -183,17 +212,50 @@ def load_checkpoint(run: Path, state: TrainingState, allow_changes: bool = False
     if step > state.config.train.steps:
         raise InputError(f"{folder}: is beyond train.steps {state.config.train.steps}; set it to at least {step}")
     method = state.method
-    load_state(method.segmenter.network, read_state_dict(folder / "segmenter.safetensors"), str(folder))
+    load_state(method.segmenter.network, read_state_dict(folder / SEGMENTER_WEIGHTS), str(folder))
     kept = [name for name in method.state_dict() if name.startswith("segmenter.")]
     load_state(method, read_state_dict(folder / METHOD_WEIGHTS), str(folder / METHOD_WEIGHTS), kept)
     _load_optimizers(folder / TRAINING_STATE, state.optimizers)
-    state.step = step
+    state.step, state.skipped = step, skipped
+
+
+def _newest_whole(run: Path) -> Path:
+    """Return the newest checkpoint whose files are all as they were written."""
+    saved = saved_checkpoints(run)
+    if not saved:
+        raise InputError(f"{run}: no checkpoint to resume from; train without --resume")
+    found: list[InputError] = []
+    for folder in reversed(saved):
+        try:
+            check_files(folder)
+        except InputError as error:
+            found.append(error)
+            continue
+        if found and is_main():
+            for fault in found:
+                print(f"adaptseg: {fault}", file=sys.stderr)
+            print(
+                f"adaptseg: {run}: goes on from {folder.name}, the newest whole checkpoint", file=sys.stderr, flush=True
+            )
+        return folder
+    raise found[0]
+
+
+def set_aside_newer(run: Path, step: int) -> None:
+    """Rename checkpoints after a step, which are damaged, to `step-NNNNNN.damaged`, and point `last` to the step's."""
+    newer = [path for path in saved_checkpoints(run) if int(path.name.removeprefix("step-")) > step]
+    for path in newer:
+        aside = path.with_name(f"{path.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    if newer:
+        _point_last(run / "checkpoints", checkpoint_name(step))
 
 
 def _load_optimizers(path: Path, optimizers: Mapping[str, Optimizer]) -> None:
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums.
-            damaged = archive.testzip()
+            broken = archive.testzip()
         state = torch.load(path, map_location="cpu", weights_only=True)["optimizers"]
         for name, optimizer in optimizers.items():
             settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
@@ -203,23 +265,10 @@ def _load_optimizers(path: Path, optimizers: Mapping[str, Optimizer]) -> None:
             moments = [
                 (p, m) for p, values in optimizer.state.items() for m in values.values() if isinstance(m, Tensor)
             ]
-            if damaged or any(m.ndim and m.shape != p.shape for p, m in moments):
+            if broken or any(m.ndim and m.shape != p.shape for p, m in moments):
                 raise ValueError(f"{name} is damaged")
     except Exception as error:  # A broken pickle can fail in any way.
-        raise _broken(path) from error
-
-
-def _read_card(folder: Path) -> tuple[int, dict[str, Any]]:
-    """Return the number of finished iterations and the configuration, comparable."""
-    try:
-        card = json.loads((folder / CHECKPOINT_CARD).read_text())
-        return index(card["step"]), _comparable(card["config"])
-    except Exception as error:  # JSON may hold anything anywhere.
-        raise _broken(folder / CHECKPOINT_CARD) from error
-
-
-def _broken(path: Path) -> InputError:
-    return InputError(f"{path}: missing, truncated or broken; remove its folder to resume from an older checkpoint")
+        raise damaged(path) from error
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:

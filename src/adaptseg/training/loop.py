@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ from adaptseg.data.files import UInt8Array
 from adaptseg.data.loader import Batch, StepDataset, batches, to_device
 from adaptseg.data.sampling import CLASS_PIXELS, RareClassSampling, rare_class_sampling, step_seed
 from adaptseg.distributed import (
+    all_or_none,
+    another_failed,
     any_process,
     average_gradients,
     barrier,
+    highest,
     is_main,
     launched_processes,
     mean_over_processes,
@@ -41,17 +44,18 @@ from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.optimizers import poly_factor, set_learning_rates
 from adaptseg.predict.predictions import prediction_strip
 from adaptseg.progress import Progress
+from adaptseg.segmenter.checkpoint_card import checkpoint_name
 from adaptseg.segmenter.initial_weights import initialise
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.pretrained import license_of
 from adaptseg.training.checkpoint import (
     TrainingState,
-    checkpoint_name,
     chosen_checkpoint,
     load_checkpoint,
     point_chosen,
     save_checkpoint,
     saved_checkpoints,
+    set_aside_newer,
 )
 from adaptseg.training.divergence import CollapseWatch, FiniteWatch
 from adaptseg.training.memory import keep_freed_memory
@@ -59,6 +63,9 @@ from adaptseg.training.preemption import Preempted, StopRequest
 from adaptseg.training.run_lock import run_lock
 from adaptseg.training.run_log import RunLog, read_log
 from adaptseg.training.throughput import Meter
+
+READY, FAILED, STOP = range(3)
+"""What a process is when its batch should be there; what is worst in any holds for all."""
 
 
 def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_changes: bool = False) -> Scores:
@@ -93,9 +100,13 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     method.segmenter.value_range = domains.value_range
     if domains.value_range is not None and domains.target is not None:  # Whoever evaluates the run sees the same.
         config = replace(config, target=replace(config.target, value_range=domains.value_range))
-    with run_lock(run) if is_main() else nullcontext(), StopRequest() as stop:
-        if not resume:
-            refuse_existing(run)  # Another process may have finished one meanwhile.
+    with ExitStack() as held:
+        with all_or_none():
+            if is_main():
+                held.enter_context(run_lock(run))
+            if not resume:
+                refuse_existing(run)  # Another process may have finished one meanwhile.
+        stop = held.enter_context(StopRequest(any_process if world_size() > 1 else None))
         training = Training(fabric, TrainingState(config, method, method.optimizers()), domains, run, stop)
         if resume:
             training.load(allow_changes)
@@ -147,15 +158,19 @@ class Training:
         self.config, self.method = state.config, state.method
         self.finite = FiniteWatch()
         self.collapse = CollapseWatch(self.method.guessing_loss)
-        self.skipped = 0
         self.scorer = open_scorer(self.config, domains.source)
         self.saved: int | None = None
         """Step of the newest checkpoint."""
 
     def load(self, allow_changes: bool) -> None:
         """Restore the run's last checkpoint."""
-        load_checkpoint(self.run, self.state, allow_changes)
-        self.saved = self.state.step
+        with all_or_none():
+            load_checkpoint(self.run, self.state, allow_changes)
+        self.saved = step = self.state.step
+        if highest(step) != -highest(-step):
+            raise InputError(f"{self.run}: processes found different checkpoints whole; look at the disk, try again")
+        if is_main():
+            set_aside_newer(self.run, step)
 
     def iterate(self) -> Scores:
         """Run the iterations up to `train.steps`, and score the result.
@@ -196,7 +211,6 @@ class Training:
                 images = settings.batch * (2 if target else 1)
                 meter = Meter(start, images, settings.workers, self.fabric.device)
                 for step in range(start, settings.steps):
-                    self.stop.check(any_process)
                     if snapshot_every and step and step % snapshot_every == 0:
                         with meter.paused():
                             self.score_snapshot(log, self.evaluate() if settings.evaluate_every else None)
@@ -214,12 +228,28 @@ class Training:
             raise Preempted(f"{preempted} after step {self.state.step}") from None
 
     def next_batches(self, source: Iterator[Batch], target: Iterator[Batch] | None) -> tuple[Batch, Batch | None]:
-        """Return a batch of each domain."""
+        """Return a batch of each domain.
+
+        Raises:
+            Preempted: a signal has come to any of the processes, perhaps while this one waited for data.
+            InputError: a file is wrong, of this process's batch or of another's.
+        """
+        found: tuple[Batch, Batch | None] | None = None
+        failure: Exception = another_failed()
         try:
-            return next(source), next(target) if target else None
-        except InputError:
-            self.stop.check()  # The same signal may have ended the loader's workers.
-            raise
+            with self.stop.interrupting():
+                found = next(source), next(target) if target else None
+        except Preempted:
+            pass
+        except InputError as error:  # Perhaps of the same signal: it may have ended the loader's workers.
+            failure = error
+        state = STOP if self.stop.signal else FAILED if found is None else READY
+        worst = highest(state)
+        if worst == STOP:
+            raise self.stop.preempted()
+        if worst == FAILED or found is None:
+            raise failure
+        return found
 
     def update(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Take an iteration; return its losses on the device, none where the iteration was left out."""
@@ -229,21 +259,25 @@ class Training:
         for optimizer in self.state.optimizers.values():
             set_learning_rates(optimizer, factor)
             optimizer.zero_grad(set_to_none=True)
-        kept = [buffer.clone() for buffer in self.method.buffers()] if settings.skip_nonfinite else []
+        kept = [buffer.clone() for buffer in self.running_statistics()] if settings.skip_nonfinite else []
         torch.manual_seed(step_seed(self.config.seed, step, rank()))
         with self.fabric.autocast():
             losses = self.method.iteration(source, target)
         average_gradients(self.method.parameters())
         names = source["names"] + (target["names"] if target else [])
         self.finite.see(step + 1, losses, self.method.parameters(), names)
-        if settings.skip_nonfinite and self.skipped < settings.skip_nonfinite and not self.finite.last_is_finite():
-            self.skipped += 1
-            for buffer, value in zip(self.method.buffers(), kept, strict=True):
-                buffer.copy_(value)  # Batch norm's running statistics would stay NaN for ever.
+        if self.state.skipped < settings.skip_nonfinite and any_process(not self.finite.last_is_finite()):
+            self.state.skipped += 1
+            for buffer, value in zip(self.running_statistics(), kept, strict=True):
+                buffer.copy_(value)  # They would stay NaN for ever.
             return {}
         for optimizer in self.state.optimizers.values():
             optimizer.step()
         return losses
+
+    def running_statistics(self) -> list[Tensor]:
+        """Return batch norm's buffers; counts, such as a teacher's updates, are right in a step that is left out."""
+        return [buffer for buffer in self.method.buffers() if buffer.is_floating_point()]
 
     def evaluate(self) -> Scores:
         """Score the segmenter as it is now; each process takes its share of the images."""
@@ -264,14 +298,17 @@ class Training:
 
     def choose(self) -> None:
         """Point `checkpoints/chosen` to the best snapshot of the log that is kept; the current one is kept for that."""
-        if self.scorer is None or not is_main():
+        if self.scorer is None:
             return
-        kept = {checkpoint_name(self.state.step), *(path.name for path in saved_checkpoints(self.run))}
-        lines = [line for line in read_log(self.run) if checkpoint_name(line["step"]) in kept]
-        best = best_snapshot(lines, self.config.train.selection)
-        if best == self.state.step:
+        best = None
+        if is_main():
+            kept = {checkpoint_name(self.state.step), *(path.name for path in saved_checkpoints(self.run))}
+            lines = [line for line in read_log(self.run) if checkpoint_name(line["step"]) in kept]
+            best = best_snapshot(lines, self.config.train.selection)
+        if any_process(best == self.state.step):
             self.save()
-        point_chosen(self.run, best)
+        if is_main():
+            point_chosen(self.run, best)
 
     def selection(self) -> dict[str, Any] | None:
         """Return what `result.json` says of the choice; none where nothing was chosen."""
@@ -298,7 +335,7 @@ class Training:
         values = {name: float(mean_over_processes(loss)) for name, loss in losses.items()}
         figures = meter.read(done)
         rates = {f"lr/{name}": o.param_groups[0]["lr"] for name, o in self.state.optimizers.items()}
-        skipped = {"skipped": self.skipped} if self.skipped else {}
+        skipped = {"skipped": self.state.skipped} if self.state.skipped else {}
         log.write(done, {**values, **rates, **skipped, **figures})
         progress.update(done, values, figures["images_per_second"])
         for line in (*self.collapse.advice(done, values), meter.advice(figures)):
@@ -306,10 +343,12 @@ class Training:
                 progress.say(line)
 
     def save(self) -> None:
-        """Write a checkpoint, unless it is there; a broken network replaces none."""
+        """Write a checkpoint, unless it is there, while the other processes wait; a broken network replaces none."""
         self.finite.check()
-        if self.state.step != self.saved and is_main():
-            save_checkpoint(self.run, self.state)
+        if self.state.step != self.saved:
+            with all_or_none():
+                if is_main():
+                    save_checkpoint(self.run, self.state)
         self.saved = self.state.step
 
 

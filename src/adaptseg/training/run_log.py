@@ -36,7 +36,11 @@ class RunLog:
             write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a")
         if config.train.tensorboard:
-            self._trackers.append(TensorBoard(run))
+            board = TensorBoard(run, start)
+            for line in read_log(run):
+                if line["step"] == start:  # Hidden with all that an unclean end has left of later steps.
+                    board.log_metrics({name: value for name, value in line.items() if name != "step"}, start)
+            self._trackers.append(board)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add one line.

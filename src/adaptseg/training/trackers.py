@@ -29,9 +29,9 @@ MLFLOW_BATCH = 100
 class TensorBoard(TensorBoardLogger):
     """Event files in the run folder's `tensorboard`."""
 
-    def __init__(self, run: Path) -> None:
-        """Write nothing before the first figure."""
-        super().__init__(run, name="", version="tensorboard")
+    def __init__(self, run: Path, start: int) -> None:
+        """Hide what is there of step `start` and later ones: it will be written again."""
+        super().__init__(run, name="", version="tensorboard", purge_step=start)
 
     def log_picture(self, name: str, picture: UInt8Array, step: int) -> None:
         """Add a picture (H, W, 3)."""
