@@ -13,6 +13,7 @@ ROOMS = [
     "config",
     "cli",
     "data",
+    "data/discovery",
     "data/layouts",
     "data/streets",
     "models",

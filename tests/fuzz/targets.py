@@ -182,6 +182,38 @@ def _read_all(domain: Domain) -> None:
         domain.for_evaluation(index)
 
 
+@cache
+def _annotated() -> list[Tree]:
+    polygon = [[1, 1], [9, 1], [9, 7]]
+    flat, size = [part for point in polygon for part in point], {"imageWidth": 16, "imageHeight": 12}
+    image = _saved(Image.new("RGB", (16, 12)), "PNG")
+    shapes = {"shapes": [{"label": "road", "points": polygon}], **size}
+    objects = {"objects": [{"label": "car", "polygon": polygon}], "imgWidth": 16, "imgHeight": 12}
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 16, "height": 12}],
+        "categories": [{"id": 3, "name": "sky"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [flat]},
+            {"id": 2, "image_id": 1, "category_id": 3, "segmentation": {"size": [12, 16], "counts": "3P:"}},
+        ],
+    }
+    cvat = (
+        '<annotations><image id="0" name="a.png" width="16" height="12"><polygon label="road" points="1,1;9,1;9,7"/>'
+        '<mask label="car" rle="2, 3" left="1" top="2" width="3" height="2"/></image></annotations>'
+    )
+    array = io.BytesIO()
+    np.save(array, np.zeros((12, 16), np.uint8))
+    labels = {
+        "a.json": [json.dumps(content).encode() for content in (shapes, objects, coco)],
+        "a.xml": [cvat.encode()],
+        "a.txt": [b"1 0.1 0.1 0.9 0.1 0.9 0.7\n"],
+        "a.npy": [array.getvalue()],
+    }
+    return [
+        {"images/a.png": image, f"labels/{name}": content} for name, contents in labels.items() for content in contents
+    ]
+
+
 def _read_folder(folder: Path, out: Path) -> None:
     config = DomainConfig(
         layout="folder", root=str(folder), classes=["road", "car", "sky"], labelled=True, size=(24, 8)
@@ -429,6 +461,7 @@ TARGETS = {
         Target("other pictures", partial(damaged, _other_pictures), _read_pictures),
         Target("labels", partial(damaged, _labels), _read_labels),
         Target("folder", partial(damaged, _folders), _read_folder),
+        Target("annotations", partial(damaged, _annotated), _read_folder),
         Target("prepared", partial(damaged, _prepared), _read_prepared),
         Target("published folders", partial(damaged, partial(_published_trees, False)), _read_published),
         Target("published archives", partial(damaged, partial(_published_trees, True)), _read_published),

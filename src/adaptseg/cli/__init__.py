@@ -21,6 +21,7 @@ from adaptseg.cli import (
     doctor,
     evaluate,
     export,
+    init,
     predict,
     prepare,
     presets,
@@ -44,6 +45,7 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, Command] = {
+    "init": init,
     "check": check,
     "train": train,
     "prepare": prepare,
@@ -67,6 +69,7 @@ def overview() -> Parser:
         "Domain adaptation for semantic segmentation.",
         (
             "adaptseg presets                                  # what can be trained",
+            "adaptseg init renderings photographs              # an experiment for your own two folders",
             "adaptseg train streets                            # train on renderings, adapt to the camera's look",
             "adaptseg compare streets-source streets           # without and with adaptation, table and picture",
             "adaptseg evaluate runs/streets/seed-0 --json out.json",

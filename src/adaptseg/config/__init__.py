@@ -14,6 +14,7 @@ from typing import Any
 from adaptseg.config.checks import MAX_PIXELS as MAX_PIXELS
 from adaptseg.config.checks import require, require_size
 from adaptseg.config.checks import require_in as require_in
+from adaptseg.config.domain import OF_LAYOUT_FOLDER as OF_LAYOUT_FOLDER
 from adaptseg.config.domain import OF_ONE_DOMAIN, OF_ONE_ROOT
 from adaptseg.config.domain import DomainConfig as DomainConfig
 from adaptseg.config.domain import LabelMapping as LabelMapping

@@ -28,6 +28,8 @@ LABEL_FORMATS = (
 )
 OF_ONE_DOMAIN = ("split", "include", "count", "list", "part")
 """Keys that the evaluation does not take from the target."""
+OF_LAYOUT_FOLDER = ("images", "labels", "list", "part", "label_format", "unlabelled", "every", "value_range")
+"""Keys that no other layout has."""
 OF_ONE_ROOT = ("images", "labels", "label_format", "unlabelled", "every")
 """Keys that it does not take where it has its own root."""
 LabelMapping: TypeAlias = dict[int | str, str | int | list[str | int | list[int]]]

@@ -58,6 +58,9 @@ TURNS = {
 }
 """What shows an image of each EXIF orientation upright."""
 
+TURNING_TEXTS = (b"Raw profile type", b"XML:com.adobe.xmp")
+"""Keys of a PNG's texts under which EXIF and XMP are kept."""
+
 UInt8Array = npt.NDArray[np.uint8]
 
 
@@ -203,7 +206,8 @@ def _orientation(image: Image.Image) -> int:
 def image_size(data: bytes, where: str) -> tuple[int, int]:
     """Return width and height of an image when it is upright, from the header alone; raises as `open_image` does."""
     header = open_image(data, where, header_only=True)
-    sideways = header.format != "TIFF" and _orientation(header) >= 5
+    may_be_turned = header.format != "TIFF" and (header.format != "PNG" or _may_be_turned(data))
+    sideways = may_be_turned and _orientation(header) >= 5
     return (header.height, header.width) if sideways else header.size
 
 
@@ -306,9 +310,7 @@ def _decode_rgb_png(data: bytes, where: str) -> UInt8Array | None:
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[24:29] != b"\x08\x02\0\0\0":  # 8 bits, RGB, not interlaced.
         return None
     image = open_image(data, where, header_only=True)
-    if getattr(image, "is_animated", False) or "transparency" in image.info or b"eXIf" in data:
-        return None
-    if _orientation(image) != 1:  # Said in other words than EXIF's own.
+    if getattr(image, "is_animated", False) or "transparency" in image.info or _may_be_turned(data):
         return None
     try:
         # OpenCV may fill in what is missing, or write about it to stderr: it gets no broken file.
@@ -317,6 +319,18 @@ def _decode_rgb_png(data: bytes, where: str) -> UInt8Array | None:
     except Exception:  # Pillow will say what is wrong.
         return None
     return None if pixels is None else pixels.astype(np.uint8, copy=False)
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Tell whether a PNG has a chunk that may say how it is turned; Pillow would decode it all to know."""
+    position = 8
+    while position + 8 <= len(data):
+        kind = data[position + 4 : position + 8]
+        length = int.from_bytes(data[position : position + 4], "big")
+        if kind == b"eXIf" or (kind in (b"tEXt", b"zTXt", b"iTXt") and data.startswith(TURNING_TEXTS, position + 8)):
+            return True
+        position += 12 + length
+    return False
 
 
 def decode_label(data: bytes, where: str) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adaptseg.config import DomainConfig
+from adaptseg.config import OF_LAYOUT_FOLDER, DomainConfig
 from adaptseg.data.layouts.embedded import Streets
 from adaptseg.data.layouts.folder import folder_layout
 from adaptseg.data.layouts.paired_files import Layout
@@ -26,4 +26,7 @@ def open_layout(config: DomainConfig) -> Layout:
     """
     if config.layout not in LAYOUTS:
         raise InputError(f"layout {config.layout!r} is unknown; choose one of {', '.join(LAYOUTS)}")
+    own = [key for key in OF_LAYOUT_FOLDER if getattr(config, key) is not None]
+    if own and config.layout != "folder":
+        raise InputError(f"{own[0]} is a key of layout folder, but the layout is {config.layout}; leave it out")
     return LAYOUTS[config.layout](config)

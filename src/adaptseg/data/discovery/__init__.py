@@ -1,0 +1,1 @@
+"""From folders as they come to an experiment: what belongs together, what label values are called, which size fits."""

@@ -1,0 +1,383 @@
+"""Little data sets in the forms in which engines, annotation tools and people deliver them: six images of 48 x 36."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from adaptseg.data.label_spaces import CITYSCAPES_COLORS
+
+CLASSES = ("sky", "building", "road", "car", "vegetation")
+COUNT, WIDTH, HEIGHT = 6, 48, 36
+OWN = {
+    "sky": (10, 20, 200),
+    "building": (9, 200, 30),
+    "road": (77, 1, 2),
+    "car": (250, 3, 99),
+    "vegetation": (1, 99, 44),
+}
+"""Colours that no published palette has."""
+FORMS: dict[str, Callable[[Path], Any]] = {}
+Array = npt.NDArray[Any]
+
+
+def form(write: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    FORMS[write.__name__] = write
+    return write
+
+
+def scene(index: int) -> Array:
+    """Return a street: positions in `CLASSES`, (H, W)."""
+    label = np.zeros((HEIGHT, WIDTH), np.uint8)
+    label[10:22] = 1
+    label[10:22, 2 * index : 2 * index + 10] = 4
+    label[22:] = 2
+    label[20:27, 30 - 3 * index : 40 - 3 * index] = 3
+    return label
+
+
+def photograph(index: int, shift: int = 0) -> Array:
+    colors = np.array([(130, 160, 220), (140, 120, 110), (90, 90, 95), (180, 40, 40), (60, 110, 50)], np.int16)
+    noise = np.random.default_rng(index + 100 * shift).integers(-25, 25, (HEIGHT, WIDTH, 3))
+    pixels: Array = np.clip(colors[scene(index)] + noise + shift, 0, 255).astype(np.uint8)
+    return pixels
+
+
+def save(path: Path, pixels: Array, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def each(folder: Path, image: str, label: str, draw: Callable[[Array], Array] | None = None, start: int = 0) -> None:
+    """Write images and labels to templates with a number in them."""
+    for index in range(COUNT):
+        save(folder / image.format(index + start), photograph(index))
+        if label:
+            save(folder / label.format(index + start), (draw or (lambda ids: ids))(scene(index)))
+
+
+def photographs(folder: Path) -> None:
+    for index in range(COUNT):
+        save(folder / f"IMG_{index}.jpg", photograph(index, 9), quality=95)
+
+
+def colored(colors: Mapping[str, tuple[int, int, int]], alpha: bool = False) -> Callable[[Array], Array]:
+    table = np.array([(*colors[name], 255) for name in CLASSES], np.uint8)
+    return lambda ids: np.ascontiguousarray(table[ids] if alpha else table[ids][:, :, :3])
+
+
+def valued(values: Mapping[str, int], kind: Any = np.uint8) -> Callable[[Array], Array]:
+    return lambda ids: np.array([values[name] for name in CLASSES], kind)[ids]
+
+
+def palette_picture(path: Path, ids: Array, colors: Array) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(ids).convert("P")
+    picture.putpalette(colors.ravel().tolist())
+    picture.save(path)
+
+
+def outlines(ids: Array, code: int) -> list[Array]:
+    found, _ = cv2.findContours((ids == code).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [contour[:, 0] for contour in found]
+
+
+NUMBERED = {name: f"class_{value}" for value, name in enumerate(CLASSES)}
+CARLA = {"sky": 11, "building": 3, "road": 1, "car": 14, "vegetation": 9}
+CITY_IDS = {"sky": 23, "building": 11, "road": 7, "car": 26, "vegetation": 21}
+FROM_ONE = {name: value for value, name in enumerate(CLASSES, start=1)}
+
+
+@form
+def images_and_annotations(folder: Path) -> Any:
+    each(folder, "images/{:04}.jpg", "annotations/{:04}.png")
+    return NUMBERED
+
+
+@form
+def imgs_and_masks_with_suffix(folder: Path) -> Any:
+    """U-Net tutorials, Carvana."""
+    each(folder, "imgs/{:04}.jpg", "masks/{:04}_mask.gif")
+    return NUMBERED
+
+
+@form
+def train_and_val_of_mmsegmentation(folder: Path) -> Any:
+    each(folder, "img_dir/train/{:04}.jpg", "ann_dir/train/{:04}.png")
+    each(folder, "img_dir/val/{:04}.jpg", "ann_dir/val/{:04}.png", start=50)
+    return NUMBERED
+
+
+@form
+def split_first(folder: Path) -> Any:
+    each(folder, "train/images/{:04}.png", "train/labels/{:04}.png", colored(CITYSCAPES_COLORS))
+    each(folder, "valid/images/{:04}.png", "valid/labels/{:04}.png", colored(CITYSCAPES_COLORS), start=50)
+    return {name: name for name in CLASSES}
+
+
+@form
+def voc(folder: Path) -> Any:
+    colors = np.array(colored(OWN)(np.arange(5)[None])[0])
+    for index in range(COUNT):
+        save(folder / f"JPEGImages/{index:06}.jpg", photograph(index))
+        palette_picture(folder / f"SegmentationClass/{index:06}.png", scene(index), colors)
+        palette_picture(folder / f"SegmentationObject/{index:06}.png", scene(index) * 3, colors)
+    (folder / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
+    (folder / "ImageSets/Segmentation").mkdir(parents=True)
+    (folder / "ImageSets/Segmentation/train.txt").write_text("".join(f"{i:06}\n" for i in range(COUNT - 1)))
+    return {name: name for name in CLASSES}
+
+
+@form
+def cityscapes(folder: Path) -> Any:
+    for index in range(COUNT):
+        town = "aachen" if index < 3 else "ulm"
+        stem = f"{town}_{index:06}_000019"
+        save(folder / f"leftImg8bit/train/{town}/{stem}_leftImg8bit.png", photograph(index))
+        place = folder / f"gtFine/train/{town}/{stem}_gtFine"
+        save(Path(f"{place}_labelIds.png"), valued(CITY_IDS)(scene(index)))
+        save(Path(f"{place}_instanceIds.png"), valued(CITY_IDS, np.uint16)(scene(index)))
+        save(Path(f"{place}_color.png"), colored(CITYSCAPES_COLORS, alpha=True)(scene(index)))
+        Path(f"{place}_polygons.json").write_text(json.dumps({"imgWidth": WIDTH, "imgHeight": HEIGHT, "objects": []}))
+    return {name: name for name in CLASSES}
+
+
+@form
+def replicator_in_folders(folder: Path) -> Any:
+    each(folder, "rgb/rgb_{:04}.png", "semantic_segmentation/semantic_segmentation_{:04}.png", colored(OWN, alpha=True))
+    for index in range(COUNT):
+        names = {str((*color, 255)): {"class": name} for name, color in OWN.items()}
+        path = folder / f"semantic_segmentation/semantic_segmentation_labels_{index:04}.json"
+        path.write_text(json.dumps({**names, "(0, 0, 0, 0)": {"class": "BACKGROUND"}}))
+        save(folder / f"distance_to_camera/distance_to_camera_{index:04}.png", scene(index))
+    return {name: name for name in CLASSES}
+
+
+@form
+def solo(folder: Path) -> Any:
+    """Unity Perception 1.0."""
+    for index in range(COUNT):
+        save(folder / f"sequence.{index}/step0.camera.png", photograph(index))
+        save(
+            folder / f"sequence.{index}/step0.camera.semantic segmentation.png", colored(OWN, alpha=True)(scene(index))
+        )
+        (folder / f"sequence.{index}/step0.frame_data.json").write_text('{"frame": 1, "captures": []}')
+    spec = [
+        {"label_name": name, "pixel_value": {"r": red, "g": green, "b": blue, "a": 255}}
+        for name, (red, green, blue) in OWN.items()
+    ]
+    definitions = {"annotationDefinitions": [{"@type": "SemanticSegmentation", "id": "semantic", "spec": spec}]}
+    (folder / "annotation_definitions.json").write_text(json.dumps(definitions))
+    return {name: name for name in CLASSES}
+
+
+@form
+def roboflow_masks(folder: Path) -> Any:
+    for index in range(COUNT):
+        save(folder / f"train/street{index}_jpg.rf.{index:032x}.jpg", photograph(index))
+        save(folder / f"train/street{index}_jpg.rf.{index:032x}_mask.png", valued(FROM_ONE)(scene(index)))
+    rows = ["0, background", *(f"{value}, {name}" for name, value in FROM_ONE.items())]
+    (folder / "train/_classes.csv").write_text("\n".join(["Pixel Value, Class", *rows]) + "\n")
+    return {name: name for name in CLASSES}
+
+
+@form
+def cvat_masks(folder: Path) -> Any:
+    each(folder, "JPEGImages/{:04}.png", "SegmentationClass/{:04}.png", colored(OWN))
+    rows = [f"{name}:{red},{green},{blue}::" for name, (red, green, blue) in OWN.items()]
+    (folder / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *rows]))
+    return {name: name for name in CLASSES}
+
+
+@form
+def cvat_xml(folder: Path) -> Any:
+    each(folder, "images/{:04}.png", "")
+    lines = []
+    for index in range(COUNT):
+        lines.append(f'<image id="{index}" name="{index:04}.png" width="{WIDTH}" height="{HEIGHT}">')
+        for code, name in enumerate(CLASSES):
+            for ring in outlines(scene(index), code):
+                points = ";".join(f"{x},{y}" for x, y in ring)
+                lines.append(f'<polygon label="{name}" z_order="0" points="{points}"/>')
+        lines.append("</image>")
+    (folder / "annotations.xml").write_text(f"<annotations>{''.join(lines)}</annotations>")
+    return {name: name for name in CLASSES}
+
+
+@form
+def supervisely_masks(folder: Path) -> Any:
+    each(folder, "ds0/img/{:04}.png", "ds0/masks_machine/{:04}.png", valued(FROM_ONE))
+    each(folder, "ds0/img/{:04}.png", "ds0/masks_human/{:04}.png", colored(OWN))
+    classes = [
+        {"title": name, "shape": "polygon", "color": "#{:02x}{:02x}{:02x}".format(*OWN[name])} for name in CLASSES
+    ]
+    (folder / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
+    machine = {name: [value] * 3 for name, value in FROM_ONE.items()}
+    (folder / "obj_class_to_machine_color.json").write_text(json.dumps(machine))
+    return {name: name for name in CLASSES}
+
+
+@form
+def yolo(folder: Path) -> Any:
+    each(folder, "images/train/{:04}.jpg", "")
+    (folder / "labels/train").mkdir(parents=True)
+    for index in range(COUNT):
+        lines = [
+            " ".join([str(code), *(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in ring)])
+            for code in range(5)
+            for ring in outlines(scene(index), code)
+        ]
+        (folder / f"labels/train/{index:04}.txt").write_text("\n".join(lines))
+    (folder / "data.yaml").write_text(json.dumps({"train": "images/train", "nc": 5, "names": list(CLASSES)}))
+    return {name: name for name in CLASSES}
+
+
+@form
+def labelme_beside(folder: Path) -> Any:
+    for index in range(COUNT):
+        save(folder / f"{index:04}.jpg", photograph(index))
+        shapes = [
+            {"label": name, "points": ring.tolist(), "shape_type": "polygon"}
+            for code, name in enumerate(CLASSES)
+            for ring in outlines(scene(index), code)
+        ]
+        content = {"version": "5", "shapes": shapes, "imageWidth": WIDTH, "imageHeight": HEIGHT, "imagePath": "x"}
+        (folder / f"{index:04}.json").write_text(json.dumps(content))
+    return {name: name for name in CLASSES}
+
+
+@form
+def roboflow_coco(folder: Path) -> Any:
+    each(folder, "train/{:04}.jpg", "")
+    annotations = [
+        {"image_id": index, "category_id": code + 1, "segmentation": [ring.ravel().tolist()], "iscrowd": 0}
+        for index in range(COUNT)
+        for code in range(5)
+        for ring in outlines(scene(index), code)
+    ]
+    content = {
+        "images": [{"id": i, "file_name": f"{i:04}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(COUNT)],
+        "categories": [{"id": 0, "name": "street"}, *({"id": v, "name": name} for name, v in FROM_ONE.items())],
+        "annotations": annotations,
+    }
+    (folder / "train/_annotations.coco.json").write_text(json.dumps(content))
+    return {name: name for name in CLASSES}
+
+
+@form
+def carla_raw(folder: Path) -> Any:
+    def draw(ids: Array) -> Array:
+        tags = valued(CARLA)(ids)
+        return np.dstack([tags, np.zeros_like(tags), np.zeros_like(tags), np.full_like(tags, 255)])
+
+    each(folder, "rgb/{:06}.png", "semantic_segmentation/{:06}.png", draw)
+    each(folder, "depth/{:06}.png", "instance_segmentation/{:06}.png", draw)
+    return {name: name for name in CLASSES}
+
+
+@form
+def airsim(folder: Path) -> Any:
+    each(folder, "images/img_Car__0_{:04}.png", "images/img_Car__5_{:04}.png", colored(OWN))
+    return "partition"
+
+
+@form
+def unrealcv(folder: Path) -> Any:
+    each(folder, "lit/{:04}.png", "object_mask/{:04}.png", colored(OWN))
+    (folder / "object_color.json").write_text(json.dumps({name: list(color) for name, color in OWN.items()}))
+    return {name: name for name in CLASSES}
+
+
+@form
+def sequences(folder: Path) -> Any:
+    for index in range(COUNT):
+        save(folder / f"seq{index // 3}/rgb/{index % 3:04}.png", photograph(index))
+        save(folder / f"seq{index // 3}/seg/{index % 3:04}.png", scene(index))
+    return NUMBERED
+
+
+@form
+def camvid_of_segnet(folder: Path) -> Any:
+    each(
+        folder,
+        "train/{:04}.png",
+        "trainannot/{:04}.png",
+        valued({"sky": 0, "building": 1, "road": 3, "car": 8, "vegetation": 5}),
+    )
+    each(
+        folder,
+        "val/{:04}.png",
+        "valannot/{:04}.png",
+        valued({"sky": 0, "building": 1, "road": 3, "car": 8, "vegetation": 5}),
+        start=50,
+    )
+    return {name: name for name in CLASSES}
+
+
+@form
+def kitti(folder: Path) -> Any:
+    each(folder, "training/image_2/{:06}_10.png", "training/semantic/{:06}_10.png", valued(CITY_IDS))
+    each(folder, "training/image_2/{:06}_10.png", "training/semantic_rgb/{:06}_10.png", colored(CITYSCAPES_COLORS))
+    each(folder, "training/image_2/{:06}_10.png", "training/instance/{:06}_10.png", valued(CITY_IDS, np.uint16))
+    return {name: name for name in CLASSES}
+
+
+@form
+def class_dict(folder: Path) -> Any:
+    each(folder, "train/{:04}.png", "train_labels/{:04}_L.png", colored(OWN))
+    rows = [f"{name},{red},{green},{blue}" for name, (red, green, blue) in OWN.items()]
+    (folder / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
+    return {name: name for name in CLASSES}
+
+
+@form
+def prefixes(folder: Path) -> Any:
+    each(folder, "image_{:03}.png", "label_{:03}.png")
+    return NUMBERED
+
+
+@form
+def arrays(folder: Path) -> Any:
+    for index in range(COUNT):
+        save(folder / f"images/{index}.png", photograph(index))
+        (folder / "labels").mkdir(exist_ok=True)
+        np.save(folder / f"labels/{index}.npy", scene(index).astype(np.int64))
+    (folder / "classes.json").write_text(json.dumps({str(value): name for value, name in enumerate(CLASSES)}))
+    return {name: name for name in CLASSES}
+
+
+@form
+def binary(folder: Path) -> Any:
+    each(folder, "images/{:04}.png", "masks/{:04}.png", lambda ids: np.where(ids == 2, 255, 0).astype(np.uint8))
+    return {name: "foreground" if name == "road" else "background" for name in CLASSES}
+
+
+@form
+def side_by_side_of_two_kinds(folder: Path) -> Any:
+    each(folder, "{:04}.jpg", "{:04}.png")
+    return NUMBERED
+
+
+@form
+def some_without_labels(folder: Path) -> Any:
+    each(folder, "images/{:04}.jpg", "labels/{:04}.png")
+    for index in range(3):
+        save(folder / f"images/extra{index}.jpg", photograph(index))
+    return NUMBERED
+
+
+@form
+def palettes_that_differ(folder: Path) -> Any:
+    for index in range(COUNT):
+        order = np.roll(np.arange(5), index)
+        colors = np.array([CITYSCAPES_COLORS[CLASSES[code]] for code in np.argsort(order)], np.uint8)
+        save(folder / f"images/{index}.png", photograph(index))
+        palette_picture(folder / f"labels/{index}.png", order[scene(index)].astype(np.uint8), colors)
+    return {name: name for name in CLASSES}
