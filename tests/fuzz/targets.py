@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import save_file
 from torch.optim import Optimizer
 
@@ -43,10 +45,14 @@ from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
 from adaptseg.predict.inputs import find_inputs
 from adaptseg.predict.predictions import predict_files
+from adaptseg.reports.seed_runs import SeedRuns
+from adaptseg.reports.terminal import print_table
 from adaptseg.segmenter.hub import export_card, write_folder
 from adaptseg.segmenter.initial_weights import initialise_from
 from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.model_card import model_card
 from adaptseg.segmenter.state_dicts import read_state_dict
+from adaptseg.text import CONTROL, plain
 from adaptseg.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tests.data.published_trees import TREES, build_tree, pack
 from tests.fuzz import strategies
@@ -318,6 +324,44 @@ def _read_command_line(folder: Path, out: Path) -> None:
             raise RuntimeError(f"exit code {stop.code}") from stop
 
 
+def _class_names(rng: Random) -> Tree:
+    """Names of pieces that a terminal, HTML or Markdown obeys."""
+    pieces = [
+        *"[]/\\|<>&*_`~$#:()!",
+        "[/b]",
+        "[bold]",
+        "\x1b[31m",
+        "\x9b",
+        "\u202e",
+        "\n",
+        "<script>",
+        "](javascript:",
+        "é",
+        "",
+    ]
+    names = ["".join(rng.choices([*pieces, "road"], k=rng.randrange(1, 7))) for _ in range(4)]
+    return {"names.json": json.dumps(list(dict.fromkeys(names))).encode()}
+
+
+def _show_names(folder: Path, out: Path) -> None:
+    """Show classes in a table on the terminal and in a model card; they must arrive as text."""
+    names = json.loads((folder / "names.json").read_text())
+    protocol = {"name": names[0], "classes": names}
+    result = {"miou": 0.5, "iou": dict.fromkeys(names, 0.5), "protocol": protocol}
+    shown = io.StringIO()
+    console = Console(file=shown, width=1000, color_system=None)
+    print_table([SeedRuns(names[-1], (folder,), (result,))], console)
+    assert all(plain(name).strip() in shown.getvalue() for name in names)
+    assert not CONTROL.search(shown.getvalue().replace("\n", ""))
+    network = {"backbone": "resnet18", "width": 8, "head": None}
+    card = model_card(
+        {"model": network, "classes": names, "palette": [[0, 0, 0]] * len(names), "description": names[0]}
+    )
+    body = card.split("---\n", 2)[2]
+    assert "<" not in body
+    assert not re.search(r"(?<!\\)\]\(javascript", body)
+
+
 @cache
 def _tiny() -> ExperimentConfig:
     content: dict[str, Any] = strategies.BASE
@@ -342,12 +386,23 @@ def _run_folder(run: Path) -> None:
 @cache
 def _checkpoints() -> list[Tree]:
     tree = _built(_run_folder)
-    return [{name: data for name, data in tree.items() if "/step-" in name}]
+    saved = {name: data for name, data in tree.items() if "/step-" in name}
+    return [
+        saved,
+        {name: _unchecked(data) if name.endswith("checkpoint.json") else data for name, data in saved.items()},
+    ]
+
+
+def _unchecked(card: bytes) -> bytes:
+    """Return the card of a checkpoint from before there were checksums: damage reaches the readers of its files."""
+    content = json.loads(card)
+    del content["sha256"]
+    return json.dumps(content).encode()
 
 
 @cache
 def _segmenters() -> list[Tree]:
-    (tree,) = _checkpoints()
+    tree = _checkpoints()[0]
     files = {Path(name).name: data for name, data in tree.items()}
     return [{name: files[name] for name in ("segmenter.json", "segmenter.safetensors")}]
 
@@ -468,6 +523,7 @@ TARGETS = {
         Target("experiment", partial(damaged, _experiments), _read_config, KEYS),
         Target("experiment keys", _structured, _read_config, KEYS),
         Target("command line", _command_line, _read_command_line, KEYS),
+        Target("class names", _class_names, _show_names),
         Target("segmenter", partial(damaged, _segmenters), _read_segmenter),
         Target("exported", partial(damaged, _exported), _read_exported),
         Target("resume", partial(damaged, _checkpoints), _resume),

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adaptseg.config import ModelConfig
 from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
+from adaptseg.models.build import build_network
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.segmenter import inference
 from adaptseg.segmenter.inference import Views, tile_starts
@@ -196,3 +198,14 @@ def test_lack_of_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for views in (Views(), Views(flip=True)):
         with pytest.raises(InputError, match="more memory than there is; take tiles"):
             inference.predict(segmenter, [photograph()], views)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 200), (200, 6), (1, 1), (33, 30)])
+def test_transformers_see_images_of_any_size(size: tuple[int, int]) -> None:
+    pytest.importorskip("transformers", reason="the extra `transformers` is not installed")
+    model = ModelConfig(backbone="mit_b0", width=16, levels=1)
+    segmenter = Segmenter(build_network(model, 3), LabelSpace("abc", ("a", "b", "c")), preprocessing="imagenet").eval()
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    assert segmenter.predict(image).shape == size
+    assert segmenter.main_logits([image]).shape[-2:] == (-(-size[0] // 4), -(-size[1] // 4))
+    assert segmenter.predict(image, tiles=(32, 32)).shape == size

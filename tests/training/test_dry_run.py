@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from adaptseg.errors import InputError
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.dry_run import dry_run
+from adaptseg.training.loop import train
 
 
 def lines(experiment: dict[str, Any], tmp_path: Path, *overrides: str) -> list[str]:
@@ -58,3 +60,19 @@ def test_weights_that_are_not_finite_are_found(experiment: dict[str, Any], tmp_p
     torch.save(state | {"conv1.weight": torch.full_like(state["conv1.weight"], torch.nan)}, tmp_path / "nan.pth")
     with pytest.raises(InputError, match=r"losses \{'seg1': nan"):
         lines(experiment, tmp_path, f"--model.weights={tmp_path / 'nan.pth'}")
+
+
+@pytest.mark.parametrize("method", ["adaptsegnet", "dacs"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_size_of_a_checkpoint_is_the_real_one(
+    method: str, optimizer: str, experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    experiment["method"] = {"name": method}
+    experiment["model"]["width"] = 32
+    experiment["optimizer"] = {"name": optimizer, "lr": 0.001}
+    config = build_config(experiment, ["--train.steps=1", "--train.precision=bf16-mixed"])
+    (line,) = [line for line in dry_run(config, tmp_path / "run") if line.startswith("checkpoints")]
+    train(config, tmp_path / "run")
+    size = sum(path.stat().st_size for path in (tmp_path / "run" / "checkpoints" / "last").iterdir())
+    stated = float(re.search(r"about (\d+) MB", line)[1])  # type: ignore[index]
+    assert stated == pytest.approx(size / 1e6, abs=0.8)

@@ -18,6 +18,9 @@ class SegmentationNetwork(nn.Module):
     has_feature_maps = True
     """Whether `feature_maps` and `classify` can be called apart."""
 
+    smallest_side = 1
+    """Pixels that an image must have on each side."""
+
     recompute = False
     """Whether the backward pass computes activations anew, see `recompute_activations`."""
 

@@ -41,6 +41,7 @@ class TransformerNetwork(SegmentationNetwork):
         """
         super().__init__()
         self.backbone, channels, self.patch = build_backbone(config.backbone, config.width / 64)
+        self.smallest_side = self.patch or 32  # MiT's first stage looks at 8 x 8 positions, each of 4 x 4 pixels.
         # As published: 256 channels in SegFormer-B0, B1 and DAFormer, 768 in the larger SegFormers.
         wide = config.head == "light" and config.backbone not in ("mit_b0", "mit_b1")
         if config.head == "upscale":

@@ -37,7 +37,7 @@ class Console(rich_console.Console):
         raise BrokenPipeError
 
 
-def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> None:
+def print_table(columns: Sequence[SeedRuns], console: rich_console.Console | None = None) -> None:
     """Print IoU per class and mIoU, a column per experiment, in per cent."""
     console = console or Console()
     if not any(column.mious for column in columns):
@@ -82,7 +82,7 @@ def _miou(snapshot: Mapping[str, Any]) -> str:
     return "" if snapshot["miou"] is None else f", {100 * snapshot['miou']:.1f}"
 
 
-def print_check(report: Report, console: Console | None = None) -> None:
+def print_check(report: Report, console: rich_console.Console | None = None) -> None:
     """Print what a check found: class frequencies, then one line for each finding."""
     console = console or Console()
     table = Table(title="labelled pixels in %, and images")

@@ -105,9 +105,19 @@ class Segmenter(nn.Module):
 
     def main_logits(self, images: Sequence[UInt8Array]) -> Tensor:
         """Return the main level's logits (N, C, h, w), at the network's resolution, of images of one size (H, W, 3)."""
-        pixels = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).to(self.mean.device)
+        array = np.stack(images)
+        height, width = array.shape[1:3]
+        smallest = getattr(self.network, "smallest_side", 1)
+        missing = (max(0, smallest - height), max(0, smallest - width))
+        if any(missing):
+            array = np.pad(array, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+        pixels = torch.from_numpy(array.transpose(0, 3, 1, 2).copy()).to(self.mean.device)
         logits: Tensor = self.network(self.preprocess(pixels))[-1]
-        return logits
+        rows, columns = (
+            -(-size * part // (size + more))
+            for size, part, more in zip((height, width), logits.shape[-2:], missing, strict=True)
+        )
+        return logits[..., :rows, :columns]
 
     def __repr__(self) -> str:
         """Say in three lines what it tells apart, what it is, and where it comes from."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
-from adaptseg.data.domains import open_domains
+from adaptseg.data.domains import Domains, open_domains
 from adaptseg.data.loader import Batch, StepDataset, to_device
+from adaptseg.distributed import rank, world_size
 from adaptseg.errors import InputError
 from adaptseg.evaluation.selection import open_scorer
 from adaptseg.methods import build_method
@@ -48,8 +50,10 @@ def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
     ):
         yield f"{role:<11} {_describe_domain(used[role], config.domain(role)) if role in used else absent}"
     yield from _describe_networks(config, method)
-    yield f"one step    {_one_step(config, method.train(), domains.source, domains.target)}"
-    yield from _describe_training(config, method, run)
+    optimizers = method.optimizers()
+    with fabric.autocast():
+        yield f"one step    {_one_step(config, method.train(), optimizers, domains)}"
+    yield from _describe_training(config, method, optimizers, run)
 
 
 def _describe_domain(domain: Domain, config: DomainConfig) -> str:
@@ -92,17 +96,18 @@ def _describe_networks(config: ExperimentConfig, method: Method) -> Iterator[str
     yield f"method      {config.method.name}, {options}; {beside / 1e6:.1f} M parameters beside the segmenter's"
 
 
-def _one_step(config: ExperimentConfig, method: Method, source: Domain, target: Domain | None) -> str:
-    """Take one iteration, optimisers included, on one small image of each domain; return the losses as text."""
-    side = method.smallest_image()
+def _one_step(config: ExperimentConfig, method: Method, optimizers: Mapping[str, Optimizer], domains: Domains) -> str:
+    """Take one iteration, optimisers included, on a batch of small images of each domain; return the losses as text."""
+    side, settings = method.smallest_image(), replace(config.train, crop=None)
 
     def small_batch(domain: Domain, role: str) -> Batch:
         domain.size, domain.prepared = (side, side), None
-        batch = StepDataset(domain, role, config.seed, replace(config.train, batch=1, crop=None))[0]
+        batch = StepDataset(domain, role, config.seed, settings, share=(rank(), world_size()))[0]
         return to_device(batch, next(method.parameters()).device)
 
-    losses = method.iteration(small_batch(source, "source"), small_batch(target, "target") if target else None)
-    for optimizer in method.optimizers().values():
+    target = small_batch(domains.target, "target") if domains.target else None
+    losses = method.iteration(small_batch(domains.source, "source"), target)
+    for optimizer in optimizers.values():
         optimizer.step()
     values = {name: float(loss) for name, loss in losses.items()}
     if not all(np.isfinite(value) for value in values.values()):
@@ -110,15 +115,23 @@ def _one_step(config: ExperimentConfig, method: Method, source: Domain, target: 
     return f"at {side}x{side}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items())
 
 
-def _describe_training(config: ExperimentConfig, method: Method, run: Path) -> Iterator[str]:
+def _checkpoint_bytes(method: Method, optimizers: Mapping[str, Optimizer]) -> int:
+    """Return the size of what a checkpoint holds, after a step: weights, and what optimisers keep of each."""
+    kept = [
+        value for optimizer in optimizers.values() for state in optimizer.state.values() for value in state.values()
+    ]
+    tensors = [*method.state_dict().values(), *(value for value in kept if isinstance(value, Tensor))]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _describe_training(
+    config: ExperimentConfig, method: Method, optimizers: Mapping[str, Optimizer], run: Path
+) -> Iterator[str]:
     train = config.train
     pair = f"{train.batch} + {train.batch}" if method.uses_target else f"{train.batch}"
     schedule = f"poly schedule over {train.schedule_steps or train.steps}"
     yield f"training    {train.steps} steps of batch {pair} on {train.device}, {train.precision}, {schedule}"
-    # Weights, and what the optimisers keep of each trained one: SGD a momentum, Adam two averages.
-    kept = 2 if config.optimizer.name == "adam" else 1
-    segmenter, every = _parameters(method.segmenter), _parameters(method)
-    megabytes = 4 * (every + kept * segmenter + 2 * (every - segmenter)) / 1e6
+    megabytes = _checkpoint_bytes(method, optimizers) / 1e6
     chosen = "" if train.selection == "none" else ", and the one that is chosen"
     kept_ones = f"{train.keep} are kept{chosen}"
     yield f"checkpoints every {train.checkpoint_every} steps, about {megabytes:.0f} MB each; {kept_ones}"
