@@ -18,8 +18,10 @@ def test_old_content_or_new_content(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as caught:
             write_text(path, "new")
+        assert caught.value.filename == str(path)
+        assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
     assert path.read_text(encoding="utf-8") == "old ×\n"
     write_text(path, "new")
     assert path.read_text(encoding="utf-8") == "new"

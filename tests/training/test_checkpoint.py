@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -198,6 +199,23 @@ def test_folders_of_other_names_are_no_checkpoints(config: ExperimentConfig, tmp
     save_checkpoint(tmp_path, replace(state, step=5))
     assert [path.name for path in saved_checkpoints(tmp_path)] == ["step-000004", "step-000005"]
     assert (tmp_path / "checkpoints" / "step-000006.bak" / "training.pt").is_file()
+
+
+def test_a_full_disk_is_told_in_the_systems_words(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    state = built(config, step=2)
+    for cure in ("begin anew$", "go on with --resume; the last checkpoint is kept$"):
+        for part in ("write", "flush"):
+            with monkeypatch.context() as patched:
+                patched.setattr(f"adaptseg.segmenter.checkpoint_card._HashedFile.{part}", full)
+                with pytest.raises(InputError, match=rf"\(No space left on device\); .*{cure}"):
+                    save_checkpoint(tmp_path, replace(state, step=4))
+        assert not list((tmp_path / "checkpoints").glob(".*"))
+        save_checkpoint(tmp_path, state)
 
 
 def test_a_checkpoint_that_is_half_deleted_is_none(
