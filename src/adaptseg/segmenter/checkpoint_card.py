@@ -1,16 +1,16 @@
-"""`checkpoint.json`: what a checkpoint is of, and the SHA-256 of each of its files, so that damage is never used."""
+"""`checkpoint.json`: what a checkpoint is of, and the checksum of each of its files, so that damage is never used."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from xxhash import xxh3_128
 
 from adaptseg.atomic import errors_naming, sync
 from adaptseg.distributed import is_main
@@ -19,10 +19,8 @@ from adaptseg.errors import InputError
 CHECKPOINT_CARD = "checkpoint.json"
 CHECKPOINT_NAME = re.compile(r"step-(?!0\d{6})\d{6,}", re.ASCII)
 """Names of checkpoint folders, as `checkpoint_name` makes them and nothing else."""
-FILES = "sha256"
+FILES = "xxh3_128"
 """Key of the card: file name to digest; that of the card itself, without it, stands under the card's own name."""
-LARGE = 1 << 16
-"""Bytes from which hashing in a thread, while the disk writes, is worth the way there."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -42,9 +40,9 @@ class CheckedFolder:
     def open(self, name: str) -> Iterator[_HashedFile]:
         """Open a file for writing; raises `OSError`, which names it."""
         path = self.folder / name
-        with errors_naming(path), ThreadPoolExecutor(1) as beside:
+        with errors_naming(path):
             with path.open("wb") as file:
-                hashed = _HashedFile(file, beside)
+                hashed = _HashedFile(file)
                 yield hashed
             sync(path)
         self.digests[name] = hashed.digest.hexdigest()
@@ -64,27 +62,13 @@ class CheckedFolder:
 class _HashedFile:
     """What `torch.save` writes to."""
 
-    def __init__(self, file: IO[bytes], beside: ThreadPoolExecutor) -> None:
-        self.digest = hashlib.sha256()
-        self._file, self._beside = file, beside
-        self._pending: Future[None] | None = None
+    def __init__(self, file: IO[bytes]) -> None:
+        self.digest = xxh3_128()  # Against accidents, ten times as fast as a cryptographic one: 2 % of the disk's time.
+        self._file = file
 
     def write(self, content: Any) -> int:
-        view = memoryview(content).cast("B")
-        if view.nbytes < LARGE:
-            self._settle()
-            self.digest.update(view)
-        else:
-            self._pending = self._beside.submit(self.digest.update, view)
-        try:
-            return self._file.write(view)
-        finally:
-            if not isinstance(content, bytes):  # The memory is the caller's again.
-                self._settle()
-
-    def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
+        self.digest.update(content)
+        return self._file.write(content)
 
     def flush(self) -> None:
         self._file.flush()
@@ -138,11 +122,11 @@ def damaged(path: Path) -> InputError:
 
 def _digest_of(card: Mapping[str, Any]) -> str:
     files = {name: digest for name, digest in card[FILES].items() if name != CHECKPOINT_CARD}
-    return hashlib.sha256(json.dumps({**card, FILES: files}, sort_keys=True).encode()).hexdigest()
+    return xxh3_128(json.dumps({**card, FILES: files}, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_of_file(path: Path) -> str | None:
-    digest = hashlib.sha256()
+    digest = xxh3_128()
     try:
         with path.open("rb") as file:
             while block := file.read(1 << 22):
