@@ -106,7 +106,7 @@ def name_labels(sample: LabelSample, beside: Sequence[Naming], place: str, what:
             notes.append(f"some colours would be others in {also}; {table.name} fits best")
         elif not sample.by_color and not hinted and not sample.palette:
             notes.append(f"names are guessed: the numbers fit {table.name} alone, and lie as in a street; look at them")
-        return _completed(names, f"{table.name}: {table.source}", table, sample, what, notes)
+        return _completed(names, table.name, table, sample, what, notes)
     return _completed({}, "numbers", None, sample, what, notes)
 
 
