@@ -206,7 +206,7 @@ def test_four_commands(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     small = [
         "--train.steps=2",
         "--train.batch=2",
-        "--model.width=8",
+        "--model.weights=null",
         "--train.report=false",
         "--train.tensorboard=false",
     ]
