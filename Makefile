@@ -51,8 +51,8 @@ test: $(STAMP) ## every check: the hooks (ruff, mypy, codespell), then the tests
 docs: $(STAMP) ## build the pages of docs/ into site/; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-torture: $(STAMP) ## kill trainings 50 times, resume them, compare bit for bit; minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --kills 50
+torture: $(STAMP) ## kill trainings 74 times, damage checkpoints, resume, compare bit for bit; half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --kills 50 --ranks 24 --damages 10
 
 golden: $(STAMP) ## only the tests against figures of the authors' released code
 	$(PYTEST) -m golden

@@ -19,9 +19,13 @@ from PIL import Image
 
 from adaptseg.distributed import launched_processes
 from adaptseg.errors import InputError
+from adaptseg.experiment import read_experiment
+from adaptseg.methods import build_method
+from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
-from adaptseg.training.checkpoint import saved_checkpoints
+from adaptseg.training.checkpoint import TrainingState, load_checkpoint, saved_checkpoints
 from adaptseg.training.loop import train
+from adaptseg.training.run_lock import run_lock
 from tests.conftest import PATIENCE
 from tests.training.test_loop import metrics, weights
 
@@ -44,7 +48,7 @@ def folder(experiment: dict[str, Any], tmp_path: Path) -> Path:
 
 
 def config_of(folder: Path, *overrides: str) -> Any:
-    return build_config(yaml.safe_load((folder / "own.yaml").read_text()), list(overrides))
+    return build_config(read_experiment(str(folder / "own.yaml"))[1], list(overrides))
 
 
 def test_two_processes_are_one(folder: Path, experiment: dict[str, Any]) -> None:
@@ -89,6 +93,64 @@ def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
     (checkpoint,) = saved_checkpoints(folder / "run")
     assert f"step-{int(metrics(folder / 'run')[-1]['step']):06d}" == checkpoint.name
     assert "its checkpoint is complete" in errors
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from adaptseg.cli import main
+from adaptseg.data.dataset import Domain
+from adaptseg.training import checkpoint
+
+read, write = Domain.for_evaluation, checkpoint.save_segmenter
+
+def for_evaluation(self, index):
+    Path(sys.argv[1], "evaluating").touch()
+    time.sleep(1)
+    return read(self, index)
+
+def save_segmenter(*arguments):
+    time.sleep(1)
+    write(*arguments)
+
+Domain.for_evaluation, checkpoint.save_segmenter = for_evaluation, save_segmenter
+main(sys.argv[2:])
+"""
+
+
+def test_a_signal_to_one_process_during_an_evaluation(folder: Path) -> None:
+    """All look after each image, and none leaves before the checkpoint, slowly written, is complete."""
+    (folder / "slow.py").write_text(SLOW)
+    command = torchrun(folder, "run", "--train.evaluate_every=3", "--train.checkpoint_every=1000")
+    command[command.index("-m", 3) :] = [str(folder / "slow.py"), str(folder), *command[command.index("train") :]]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        end = time.monotonic() + PATIENCE
+        while not (folder / "evaluating").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(ranks[1]), signal.SIGUSR1)
+        _, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert "after step 3; its checkpoint is complete" in errors
+    assert [path.name for path in saved_checkpoints(folder / "run")] == ["step-000003"]
+    load_checkpoint(folder / "run", state_of(config_of(folder, "--train.evaluate_every=3")))
+
+
+def state_of(config: Any) -> TrainingState:
+    method = build_method(build_segmenter(config), config)
+    return TrainingState(config, method, method.optimizers())
+
+
+def test_a_lock_that_is_refused_ends_all_processes(folder: Path) -> None:
+    with run_lock(folder / "run"):
+        done = subprocess.run(torchrun(folder, "run"), stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    assert done.returncode == 1  # torchrun's own
+    assert f"process {os.getpid()} trains into this folder" in done.stderr
+    assert "process 1: another process of this training cannot go on" in done.stderr
 
 
 def test_a_batch_that_cannot_be_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ MAX_COMMITTED_BYTES = 500_000
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 ROOMS = (
-    ("config", "errors", "atomic", "progress", "distributed", "experiment"),  # the ground floor
+    ("config", "errors", "atomic", "progress", "text", "distributed", "experiment"),  # the ground floor
     ("data",),
     ("models",),
     ("segmenter",),

@@ -1,21 +1,28 @@
 """Kill trainings at random moments, resume them, and hold every checkpoint against an unbroken run, bit for bit.
 
-    python -m tests.torture --kills 50 --seed 0        (or: make torture)
+    python -m tests.torture --kills 50 --ranks 24 --damages 10 --seed 0        (or: make torture)
 
 A killed training is started again with --resume, killed again, and so on; after its share of kills it may finish.
 After each kill the newest checkpoint must be complete and equal the unbroken run's checkpoint of the same step:
-networks and optimisers. At the end metrics and scores must be equal too.
+networks and optimisers. At the end metrics and scores must be equal too. Of two processes that torchrun started, one is
+killed, or asked to stop by SIGUSR1. And every file of a checkpoint is damaged: what is then resumed from, or used, must
+be refused, or be a whole checkpoint's.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -25,7 +32,22 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from adaptseg.training.checkpoint import TRAINING_STATE, saved_checkpoints
+from adaptseg.config import ExperimentConfig
+from adaptseg.errors import InputError
+from adaptseg.experiment import read_experiment
+from adaptseg.methods import build_method
+from adaptseg.methods.base import build_segmenter
+from adaptseg.methods.configuration import build_config
+from adaptseg.segmenter.checkpoint_card import checkpoint_name
+from adaptseg.segmenter.loading import load_model
+from adaptseg.training.checkpoint import (
+    TRAINING_STATE,
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+    saved_checkpoints,
+)
+from adaptseg.training.loop import train
 from tests.conftest import PATIENCE, small_experiment
 from tests.training.test_loop import metrics
 
@@ -47,11 +69,22 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-def start(experiment: Path, run: Path, method: str, workers: int, keep: int) -> subprocess.Popen[bytes]:
+def start(
+    experiment: Path, run: Path, method: str, workers: int, keep: int, processes: int = 1
+) -> subprocess.Popen[bytes]:
     options = [f"--method.name={method}", f"--train.workers={workers}", f"--train.keep={keep}"]
     options += [f"--train.steps={STEPS}", "--train.checkpoint_every=1", "--train.evaluate_every=7", f"--out={run}"]
     options += ["--resume"] if saved_checkpoints(run) else []
-    arguments = [sys.executable, "-m", "adaptseg", "train", str(experiment), *options]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    arguments = [
+        sys.executable,
+        *(launcher if processes > 1 else []),
+        "-m",
+        "adaptseg",
+        "train",
+        str(experiment),
+        *options,
+    ]
     return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -61,16 +94,33 @@ def finish(process: subprocess.Popen[bytes]) -> str:
     return f"exit {process.returncode}: {errors.strip()}" if process.returncode else ""
 
 
-def kill_at_random(process: subprocess.Popen[bytes], run: Path, rng: random.Random) -> bool:
-    """Let the process train for up to a second, then kill it; false where it ended before."""
+def wait_at_random(process: subprocess.Popen[bytes], run: Path, rng: random.Random) -> bool:
+    """Let the process train up to a new checkpoint and half a second more; false where it ended before."""
     before = newest(run)
     while process.poll() is None and newest(run) == before:
         time.sleep(0.005)
     time.sleep(rng.uniform(0, 0.5))
-    if process.poll() is not None:
+    return process.poll() is None
+
+
+def kill_at_random(process: subprocess.Popen[bytes], run: Path, rng: random.Random) -> bool:
+    """Kill the process while it trains; false where it ended before."""
+    if not wait_at_random(process, run, rng):
         return False
     process.kill()
     process.communicate()
+    return True
+
+
+def stop_a_rank(process: subprocess.Popen[bytes], run: Path, rng: random.Random) -> bool:
+    """Kill one of the processes that torchrun started, or ask one of them to stop; then all have to end."""
+    if not wait_at_random(process, run, rng):
+        return False
+    ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGUSR1])
+    with suppress(ProcessLookupError):
+        os.kill(int(rng.choice(ranks)), number)
+    process.communicate(timeout=PATIENCE)
     return True
 
 
@@ -102,17 +152,19 @@ def differing(actual: Path, expected: Path) -> str:
     return next((name for name in a if not torch.equal(a[name], b[name])), "")
 
 
-def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Random) -> Outcome:
-    """Train once unbroken, once with `kills` SIGKILLs, and compare."""
-    outcome = Outcome(f"{method}, {workers} workers")
+def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Random, processes: int = 1) -> Outcome:
+    """Train once unbroken, once with `kills` SIGKILLs, and compare; of several processes one is killed or stopped."""
+    outcome = Outcome(f"{method}, " + (f"{workers} workers" if processes == 1 else f"{processes} processes"))
     experiment = folder / "own.yaml"
-    unbroken, run = folder / f"unbroken-{method}", folder / f"killed-{method}-{workers}"
+    unbroken = folder / f"unbroken-{method}-{processes}"
+    run = folder / f"killed-{method}-{workers}-{processes}"
+    break_off = kill_at_random if processes == 1 else stop_a_rank
     if not (unbroken / "result.json").exists():
-        fault = finish(start(experiment, unbroken, method, 0, keep=STEPS))
+        fault = finish(start(experiment, unbroken, method, 0, STEPS, processes))
         assert not fault, fault
     while outcome.kills < kills:
-        process = start(experiment, run, method, workers, keep=2)
-        if not kill_at_random(process, run, rng):
+        process = start(experiment, run, method, workers, 2, processes)
+        if not break_off(process, run, rng):
             outcome.faults.append(f"ended before kill {outcome.kills + 1}: {finish(process)}")
             return outcome
         outcome.kills += 1
@@ -124,7 +176,7 @@ def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Ran
             outcome.faults.append(f"after kill {outcome.kills}, {newest(run)}: {fault} differs")
         else:
             outcome.identical += 1
-    fault = finish(start(experiment, run, method, workers, keep=2))
+    fault = finish(start(experiment, run, method, workers, 2, processes))
     if not fault and metrics(run) != metrics(unbroken):
         fault = "metrics differ"
     if not fault and (run / "result.json").read_text() != (unbroken / "result.json").read_text():
@@ -133,19 +185,95 @@ def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Ran
     return outcome
 
 
+def bit(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+def zeros(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    begin = rng.randrange(len(content))
+    content[begin:] = bytes(len(content) - begin)
+    path.write_bytes(content)
+
+
+def missing(path: Path, rng: random.Random) -> None:
+    path.unlink()
+
+
+def damage(folder: Path, method: str, each: int, rng: random.Random) -> tuple[int, int, list[str]]:
+    """Damage every file of a run's newest checkpoint, `each` times in each way; resume from it, and use it.
+
+    Returns:
+        How often, how often nothing of the damage was used, and the faults. The one before may be resumed from.
+    """
+    config = build_config(read_experiment(str(folder / "own.yaml"))[1], [f"--method.name={method}", "--train.steps=4"])
+    run, count, sound = folder / f"whole-{method}", 0, 0
+    faults: list[str] = []
+    train(config, run)
+    whole = [*saved_checkpoints(run)]
+    expected = {path.name: state_of(path) for path in whole}
+    for file, way in product(sorted(path.name for path in whole[-1].iterdir()), (bit, zeros, missing)):
+        for _ in range(1 if way is missing else each):
+            copy = folder / f"damaged-{method}"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(run, copy, symlinks=True)
+            way(copy / "checkpoints" / whole[-1].name / file, rng)
+            count += 1
+            used = used_after_damage(copy, config)
+            fault = next((name for name, state in used if not same(state, expected.get(name, {}))), "")
+            faults += [f"{file}, {way.__name__}: {fault} differs"] if fault else []
+            sound += not fault
+    return count, sound, faults
+
+
+def used_after_damage(run: Path, config: ExperimentConfig) -> list[tuple[str, dict[str, torch.Tensor]]]:
+    """Return the checkpoint that is resumed from, and what is read as a model, each with its tensors."""
+    method = build_method(build_segmenter(config), config)
+    state = TrainingState(config, method, method.optimizers())
+    used = []
+    with redirect_stderr(io.StringIO()), suppress(InputError):
+        load_checkpoint(run, state)
+        found = run / "again" / "checkpoints" / checkpoint_name(state.step)
+        save_checkpoint(run / "again", state)
+        used.append((found.name, state_of(found)))
+    with redirect_stderr(io.StringIO()), suppress(InputError):
+        network = load_model(run).network.state_dict()
+        read = {f"segmenter.safetensors.{name}": value for name, value in network.items()}
+        used.append((saved_checkpoints(run)[-1].name, read))
+    return used
+
+
+def same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    settled = {name: value for name, value in actual.items() if "param_groups" not in name}  # Rates are of the step.
+    return all(name in expected and torch.equal(value, expected[name]) for name, value in settled.items())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill trainings at random moments and compare with unbroken ones.")
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--ranks", type=int, default=24, help="kills of one of two processes")
+    parser.add_argument("--damages", type=int, default=10, help="damages of each kind and file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     cases = list(product(METHODS, WORKERS))
-    outcomes = []
+    wanted = [options.kills // len(cases) + (index < options.kills % len(cases)) for index in range(len(cases))]
+    plan = [(*case, share, 1) for case, share in zip(cases, wanted, strict=True) if share]
+    plan += [(method, 0, options.ranks // len(METHODS), 2) for method in METHODS if options.ranks]
+    failed = False
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "own.yaml").write_text(yaml.safe_dump(small_experiment(Path(folder))))
-        for index, (method, workers) in enumerate(cases):
-            share = options.kills // len(cases) + (index < options.kills % len(cases))
-            outcome = torture(Path(folder), method, workers, share, rng)
+        for method in METHODS if options.damages else ():
+            count, sound, faults = damage(Path(folder), method, options.damages, rng)
+            print(
+                f"{method:<24} {count:>3} damages, {sound:>3} refused or without effect", *faults, sep="; ", flush=True
+            )
+            failed |= bool(faults)
+        outcomes = []
+        for method, workers, share, processes in plan:
+            outcome = torture(Path(folder), method, workers, share, rng, processes)
             outcomes.append(outcome)
             print(
                 f"{outcome.name:<24} {outcome.kills:>3} kills ({outcome.while_saving} while a checkpoint was written),"
@@ -154,7 +282,7 @@ def main() -> int:
             )
     kills, identical = sum(o.kills for o in outcomes), sum(o.identical for o in outcomes)
     print(f"{'all':<24} {kills:>3} kills, {identical}/{kills} resumes bit-identical, seed {options.seed}")
-    return int(any(o.faults for o in outcomes) or identical < options.kills)
+    return int(failed or any(o.faults for o in outcomes) or identical < sum(share for _, _, share, _ in plan))
 
 
 if __name__ == "__main__":

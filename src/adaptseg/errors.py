@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from importlib.util import find_spec
 
-CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
-"""Characters that end a line, or that a terminal obeys."""
+from adaptseg.text import plain
+
 LONGEST_MESSAGE = 2000
 
 
@@ -18,7 +17,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        line = CONTROL.sub(lambda found: ascii(found[0])[1:-1], message)
+        line = plain(message)
         if len(line) > LONGEST_MESSAGE:
             end = LONGEST_MESSAGE // 4
             line = f"{line[: LONGEST_MESSAGE - end - 3]} … {line[-end:]}"

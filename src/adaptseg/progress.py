@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from adaptseg.text import plain
+
 SECONDS_BETWEEN_LINES = 20.0
 
 
@@ -32,7 +34,7 @@ class Progress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             shown=shown,
         )
         self._live = self._bar.console.is_terminal
@@ -63,7 +65,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line beside the display."""
-        self._bar.console.print(f"adaptseg: {line}", highlight=False, soft_wrap=True, markup=False)
+        self._bar.console.print(f"adaptseg: {plain(line)}", highlight=False, soft_wrap=True, markup=False)
 
 
 T_co = TypeVar("T_co", covariant=True)
@@ -88,8 +90,12 @@ def counted(text: str, total: int | None, in_bytes: bool = False) -> Iterator[Ca
     Of a transfer `in_bytes`, one line says `text` where stderr is no terminal.
     """
     numbers = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    with _bar(TextColumn("{task.description}"), BarColumn(bar_width=24), numbers, TimeRemainingColumn()) as bar:
+    with _bar(
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), numbers, TimeRemainingColumn()
+    ) as bar:
         if in_bytes and not bar.console.is_terminal:
-            print(f"adaptseg: {text}" + (f" ({total / 1e6:.0f} MB)" if total else ""), file=sys.stderr, flush=True)
-        task = bar.add_task(text, total=total)
+            print(
+                f"adaptseg: {plain(text)}" + (f" ({total / 1e6:.0f} MB)" if total else ""), file=sys.stderr, flush=True
+            )
+        task = bar.add_task(plain(text), total=total)
         yield lambda count: bar.advance(task, count)

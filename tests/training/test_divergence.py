@@ -15,6 +15,7 @@ from adaptseg.methods import build_method
 from adaptseg.methods.adaptsegnet import AdaptSegNet
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
+from adaptseg.methods.dacs import DACS
 from adaptseg.methods.losses import GUESSING_LOSS
 from adaptseg.training.divergence import CollapseWatch, FiniteWatch
 from adaptseg.training.loop import train
@@ -106,6 +107,37 @@ def test_more_broken_steps_than_allowed_end_the_run(
         train(build_config(experiment, overrides), tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "last").resolve().name == "step-000002"
     assert all(bool(torch.isfinite(value.float()).all()) for value in weights(tmp_path / "run").values())
+
+
+def test_left_out_steps_count_over_all_parts_of_a_run(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_at({1, 2}, monkeypatch)
+    overrides = ["--train.skip_nonfinite=1", "--train.checkpoint_every=1", "--train.schedule_steps=4"]
+    train(build_config(experiment, [*overrides, "--train.steps=2"]), tmp_path / "run")
+    with pytest.raises(InputError, match=r"step 3: a loss or gradient is not finite"):
+        train(build_config(experiment, [*overrides, "--train.steps=4"]), tmp_path / "run", resume=True)
+
+
+def test_a_teacher_counts_a_step_that_is_left_out(
+    experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = DACS.iteration
+
+    def iteration(self: DACS, source: Any, target: Any) -> dict[str, torch.Tensor]:
+        losses = original(self, source, target)
+        return losses | {"mix": losses["mix"] * (NAN if int(self.teacher.updates) == 2 else 1)}
+
+    monkeypatch.setattr(DACS, "iteration", iteration)
+    experiment["method"] = {"name": "dacs"}
+    overrides = ["--train.skip_nonfinite=1", "--train.checkpoint_every=1", "--train.schedule_steps=4"]
+    train(build_config(experiment, [*overrides, "--train.steps=4"]), tmp_path / "unbroken")
+    for steps in (2, 4):
+        config = build_config(experiment, [*overrides, f"--train.steps={steps}"])
+        train(config, tmp_path / "run", resume=steps > 2)
+    expected, actual = weights(tmp_path / "unbroken"), weights(tmp_path / "run")
+    assert int(actual["teacher.updates"]) == 4
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
 def test_the_batch_that_broke_the_network_is_named(experiment: dict[str, Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any
 import pytest
 import torch
 
+from adaptseg.data.dataset import Domain
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
 from adaptseg.methods.configuration import build_config
 from adaptseg.training.checkpoint import save_checkpoint, saved_checkpoints
 from adaptseg.training.loop import train
+from adaptseg.training.preemption import Preempted
 from adaptseg.training.run_lock import run_lock
 from tests.conftest import PATIENCE
 from tests.torture import torture
@@ -108,9 +111,6 @@ def test_a_signal_during_evaluation(
     """The evaluation is given up at once and made anew on resuming: the run ends as an unbroken one."""
     config = build_config(experiment, ["--train.evaluate_every=3", "--train.checkpoint_every=4"])
     train(config, tmp_path / "unbroken")
-    from adaptseg.data.dataset import Domain
-    from adaptseg.training.preemption import Preempted
-
     original = Domain.for_evaluation
 
     def asked_to_stop_at(image: int) -> Any:
@@ -134,6 +134,34 @@ def test_a_signal_during_evaluation(
     results = [(tmp_path / run / "result.json").read_text() for run in ("unbroken", "run")]
     assert results[0] == results[1]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_while_no_data_come(
+    workers: int, experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, hangs = Domain.__getitem__, tmp_path / "hangs"
+
+    def hang_at_step_2(self: Domain, index: int) -> Any:
+        if saved_checkpoints(tmp_path / "run"):
+            hangs.touch()
+            time.sleep(PATIENCE)
+        return original(self, index)
+
+    def ask_to_stop() -> None:
+        wait_for(hangs.exists)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(Domain, "__getitem__", hang_at_step_2)
+    began = time.monotonic()
+    asking = threading.Thread(target=ask_to_stop)
+    asking.start()
+    options = [f"--train.workers={workers}", "--train.checkpoint_every=1", "--train.steps=400"]
+    with pytest.raises(Preempted, match=r"stopped by SIGUSR1 after step \d+"):
+        train(build_config(experiment, options), tmp_path / "run")
+    asking.join()
+    assert time.monotonic() - began < PATIENCE
+    assert saved_checkpoints(tmp_path / "run")
 
 
 def test_a_killed_loader_worker(

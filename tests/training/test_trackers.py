@@ -22,6 +22,7 @@ from adaptseg.predict.predictions import prediction_strip
 from adaptseg.segmenter.images import overlay
 from adaptseg.training import trackers
 from adaptseg.training.loop import train
+from adaptseg.training.run_log import RunLog
 from tests.conftest import write_images
 
 EVALUATED = ["--train.evaluate_every=2"]
@@ -40,6 +41,17 @@ def test_tensorboard_has_figures_and_pictures(experiment: dict[str, Any], tmp_pa
     images = 3 if method == "adaptsegnet" else 2  # of the target; without one, of the evaluation
     with Image.open(io.BytesIO(events.Images("target")[1].encoded_image_string)) as picture:
         assert picture.size == (images * 240, 2 * 180)
+
+
+def test_tensorboard_shows_a_step_once_after_an_unclean_end(experiment: dict[str, Any], tmp_path: Path) -> None:
+    config = build_config(experiment)
+    for start, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        log = RunLog(tmp_path, start, config)
+        for step in steps:
+            log.write(step, {"seg1": step + start / 10})
+        log.close()
+    events = board(tmp_path).Scalars("seg1")
+    assert [(event.step, round(event.value, 1)) for event in events] == [(1, 1), (2, 2), (3, 3.2), (4, 4.2)]
 
 
 def test_strip(experiment: dict[str, Any], tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import gradio
 from markupsafe import Markup
 from PIL import Image
+from starlette.middleware import Middleware
 
+from adaptseg.app.guard import Guard
 from adaptseg.app.photos import find_examples, read_photo, render_examples
 from adaptseg.app.result import Choice, result_page
 from adaptseg.data.files import FORMATS
@@ -63,6 +65,7 @@ def serve(choices: Sequence[Choice], examples: str | None, folder: Path, host: s
         run_history=False,
         footer_links=[],
         max_file_size=MAX_UPLOAD,
+        app_kwargs={"middleware": [Middleware(Guard, folder=folder, host=host)]},
         theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css_paths=TEMPLATES / "app.css",
     )

@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -87,15 +88,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; bad input is one line on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    if not debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # Libraries' warnings are for who writes programs.
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        if not arguments:
-            overview().print_help()
-            return
-        command = COMMANDS[overview().parse(arguments[:1]).command]
-        options = command.parser().parse(arguments[1:])
-        with factories_trusted() if vars(options).pop("trust_factory", False) else nullcontext():
-            command.run(options)
+        try:
+            _dispatch(arguments)
+        finally:
+            sys.stdout.flush()  # Here, where it is known what to do when nobody reads it any more.
     except InputError as error:
         if debug:
             raise
@@ -119,3 +119,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("adaptseg: interrupted; `adaptseg train … --resume` goes on from the last checkpoint", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _dispatch(arguments: Sequence[str]) -> None:
+    if not arguments:
+        overview().print_help()
+        return
+    command = COMMANDS[overview().parse(arguments[:1]).command]
+    options = command.parser().parse(arguments[1:])
+    with factories_trusted() if vars(options).pop("trust_factory", False) else nullcontext():
+        command.run(options)

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from adaptseg.cli.parser import Parser
+from adaptseg.text import plain
 
 
 def parser() -> Parser:
@@ -53,4 +54,4 @@ def run(options: Namespace) -> None:
     from adaptseg.export.export import export
 
     for line in export(**vars(options)):
-        print(line, flush=True)
+        print(plain(line), flush=True)

@@ -7,6 +7,7 @@ from argparse import Namespace
 
 from adaptseg.cli.parser import Parser
 from adaptseg.errors import InputError
+from adaptseg.text import plain
 
 
 def parser() -> Parser:
@@ -38,7 +39,7 @@ def run(options: Namespace) -> None:
     config = build_config(read_experiment(options.experiment)[1], options.overrides)
     try:
         for line in prepare(config, uses_target(config), options.workers or processors()):
-            print(line, flush=True)
+            print(plain(line), flush=True)
     except KeyboardInterrupt:
         print("adaptseg: interrupted; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None

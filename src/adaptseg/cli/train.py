@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adaptseg.cli.parser import Parser
 from adaptseg.errors import InputError
+from adaptseg.text import plain
 
 
 def parser() -> Parser:
@@ -55,7 +56,7 @@ def run(options: Namespace) -> None:
         from adaptseg.training.dry_run import dry_run
 
         for line in dry_run(config, Path(config.out or Path("runs", name, f"seed-{config.seed}"))):
-            print(line, flush=True)
+            print(plain(line), flush=True)
         return
     from adaptseg.distributed import is_main
     from adaptseg.reports.terminal import print_selection, print_table

@@ -10,6 +10,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.label_findings import label_warnings
 from adaptseg.data.label_spaces import VOID, LabelSpace, check_protocol, label_space
 from adaptseg.errors import InputError
+from adaptseg.text import plain
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,12 @@ def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     domains = list_domains(config, uses_target)
     for role, domain in domains.by_role().items():
         if domain.preparation:
-            print(f"adaptseg: {role}: {domain.preparation}", file=sys.stderr)
+            print(f"adaptseg: {role}: {plain(domain.preparation)}", file=sys.stderr)
         for note in domain.layout.notes:
-            print(f"adaptseg: {role}: {note}", file=sys.stderr)
+            print(f"adaptseg: {role}: {plain(note)}", file=sys.stderr)
         for index in sorted({0, len(domain) // 2, len(domain) - 1}):
             domain.read(index)
         if domain.labelled:
             for warning in label_warnings(role, domain, domains.protocol.classes):
-                print(f"adaptseg: {role}: {warning}", file=sys.stderr)
+                print(f"adaptseg: {role}: {plain(warning)}", file=sys.stderr)
     return domains

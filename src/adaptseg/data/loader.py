@@ -173,7 +173,7 @@ def batches(dataset: StepDataset, first_step: int, steps: int, workers: int, pin
             raise
         raise InputError(
             f"train.workers: {f'{type(error).__name__}: {error}'.splitlines()[0]}; was a worker short of memory? Lower"
-            " train.workers or the images' size, and go on with --resume; the last checkpoint is kept"
+            " train.workers or the images' size, and go on with --resume; earlier checkpoints are kept"
         ) from error
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from adaptseg.atomic import errors_naming
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.files import FolderTree, UInt8Array, decode_image, is_image, resize_image
 from adaptseg.data.label_spaces import label_space
@@ -127,7 +128,9 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     unchecked = out.with_name(f".partial-{os.getpid()}-{out.name}")
     try:
-        found = _write_and_compare(kind, segmenter, card, unchecked, images, f"{model}: cannot be exported as {format}")
+        failed = f"{model}: cannot be exported as {format}"
+        with errors_naming(out):
+            found = _write_and_compare(kind, segmenter, card, unchecked, images, failed)
         if found.share < SMALLEST_AGREEMENT and not int8:
             raise InputError(
                 f"{model}: as {format} it gives only {_percent(found.share)} of the pixels of {origin} PyTorch's class;"

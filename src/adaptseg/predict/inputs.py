@@ -41,9 +41,15 @@ def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
 
 def _below(folder: Path) -> Iterator[Path]:
     """Yield the images and videos of a folder and the folders in it, in order."""
-    for path in sorted(folder.rglob("*")):
-        if not path.name.startswith(".") and (is_image(path.name) or is_video(path.name)) and path.is_file():
-            yield path
+    found = []
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):  # As training does.
+        if (real := os.path.realpath(place)) in seen:  # A link to a folder above.
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    yield from sorted(path for path in found if (is_image(path.name) or is_video(path.name)) and path.is_file())
 
 
 def _matches(pattern: str) -> list[tuple[Path, Path]]:

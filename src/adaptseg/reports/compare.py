@@ -17,6 +17,7 @@ from adaptseg.models.devices import choose_device
 from adaptseg.reports.comparison import report_on_columns
 from adaptseg.reports.page import report_at_the_end
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
+from adaptseg.text import for_markdown
 from adaptseg.training.checkpoint import differences, saved_checkpoints
 from adaptseg.training.loop import train
 
@@ -99,9 +100,12 @@ def write_comparison(columns: Sequence[SeedRuns], out: Path, settings: TrainConf
     summaries = [column.summary() for column in columns]
     write_text(out / "comparison.json", json.dumps(summaries, indent=2) + "\n")
     lines = [
-        f"| IoU, % | {' | '.join(column.name for column in columns)} |",
+        f"| IoU, % | {' | '.join(for_markdown(column.name) for column in columns)} |",
         f"| --- |{' ---: |' * len(columns)}",
-        *(f"| {name} | {' | '.join(texts)} |" for name, texts in (*table_rows(columns), *cost_rows(columns))),
+        *(
+            f"| {for_markdown(name)} | {' | '.join(texts)} |"
+            for name, texts in (*table_rows(columns), *cost_rows(columns))
+        ),
     ]
     write_text(out / "comparison.md", "\n".join(lines) + "\n")
     written = [out / "comparison.md"]

@@ -275,7 +275,7 @@ def source_pixels(run: Run) -> tuple[str, npt.NDArray[np.float64]]:
     """Return in words how many labels of the source were counted, and the pixels of each class (C,)."""
     pixels = kept_class_pixels(run.path / CLASS_PIXELS)
     try:
-        if pixels is not None:
+        if pixels is not None and pixels.ndim == 2 and pixels.shape[1] == len(run.classes):
             return f"all {len(pixels)} source labels", pixels.sum(0).astype(np.float64)
         domain = Domain(run.config.domain("source"), label_space(run.config.label_space, run.config.colors))
         indices = sorted(set(np.linspace(0, len(domain) - 1, COUNTED_LABELS).round().astype(int).tolist()))

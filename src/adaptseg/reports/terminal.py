@@ -9,8 +9,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
+from rich import console as rich_console
 from rich.table import Table
 
 from adaptseg.data.check import Report
@@ -18,13 +17,24 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
 from adaptseg.segmenter.loading import load_model
+from adaptseg.text import for_rich, plain
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
+matplotlib.rcParams["text.parse_math"] = False  # A class name is no formula.
+
 LINES_OF_A_KIND = 10
 """Findings of one kind and domain that the terminal shows."""
+
+
+class Console(rich_console.Console):
+    """A console whose reader (head, less) may leave."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, as for any output: rich would end the process with 1."""
+        raise BrokenPipeError
 
 
 def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> None:
@@ -35,15 +45,15 @@ def print_table(columns: Sequence[SeedRuns], console: Console | None = None) -> 
         return
     seeds = len(columns[0].results)
     over = f", mean over {seeds} seeds" if seeds > 1 else ""
-    table = Table(title=f"IoU in %, protocol {columns[0].summary()['protocol']}{over}")
+    table = Table(title=for_rich(f"IoU in %, protocol {columns[0].summary()['protocol']}{over}"))
     table.add_column("class", no_wrap=True)
     for column in columns:
-        table.add_column(column.name, justify="right", overflow="fold")  # Cut off, names would look alike.
+        table.add_column(for_rich(column.name), justify="right", overflow="fold")  # Cut off, names would look alike.
     rows = list(table_rows(columns))
     for name, texts in rows:
         if name == rows[-1][0]:
             table.add_section()
-        table.add_row(name, *texts, style="bold" if name == rows[-1][0] else "")
+        table.add_row(for_rich(name), *texts, style="bold" if name == rows[-1][0] else "")
     if len(columns) > 1:
         table.add_section()
         for name, texts in cost_rows(columns):
@@ -62,7 +72,10 @@ def print_selection(column: SeedRuns) -> None:
         }
         found = {name: selection[key] for key, name in named.items() if selection.get(key)}
         if len({at["step"] for at in found.values()}) > 1:
-            print(f"{run}: " + "; ".join(f"{name}: step {at['step']}{_miou(at)}" for name, at in found.items()))
+            print(
+                f"{plain(str(run))}: "
+                + "; ".join(f"{name}: step {at['step']}{_miou(at)}" for name, at in found.items())
+            )
 
 
 def _miou(snapshot: Mapping[str, Any]) -> str:
@@ -80,7 +93,7 @@ def print_check(report: Report, console: Console | None = None) -> None:
         table.add_column("images", justify="right")
     for name in next(iter(labelled.values())).class_shares:
         cells = [(_percent(d.class_shares[name]), str(d.class_images[name])) for d in labelled.values()]
-        table.add_row(name, *(cell for pair in cells for cell in pair))
+        table.add_row(for_rich(name), *(cell for pair in cells for cell in pair))
     console.print(table)
     for role, domain in report.domains.items():
         sizes = ", ".join(f"{count} of {size}" for size, count in list(domain.sizes.items())[:4])
@@ -96,7 +109,7 @@ def print_check(report: Report, console: Console | None = None) -> None:
         level = "[bold red]error  [/]" if fatal else "[yellow]warning[/]"
         for text in shown:
             # The terminal breaks the line, not we: it can be searched for and copied.
-            console.print(f"{level} {role:<11}", escape(text), highlight=False, soft_wrap=True)
+            console.print(f"{level} {role:<11}", for_rich(text), highlight=False, soft_wrap=True)
     errors = sum(finding.fatal for finding in report.findings)
     warnings = len(report.findings) - errors
     verdict = "training would fail" if report.fails else "training can begin"

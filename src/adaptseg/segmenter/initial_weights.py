@@ -38,6 +38,7 @@ from adaptseg.segmenter.state_dicts import (
     without_prefixes,
 )
 from adaptseg.segmenter.weights import find_checkpoint, weight_files
+from adaptseg.text import plain
 
 LITE_CLASSIFIER = re.compile(r"_(conv_head|bn1|fc)\.")
 # torchvision counts the pooling layers after stages 4 and 5, which the segmenter has not.
@@ -73,7 +74,7 @@ def initialise(segmenter: Segmenter, model: ModelConfig) -> Segmenter:
     else:
         notes = initialise_from(network, read_state_dict(local_file(weights)), model)
     for note in notes:
-        print(f"adaptseg: {where}: {note}", file=sys.stderr, flush=True)
+        print(f"adaptseg: {where}: {plain(note)}", file=sys.stderr, flush=True)
     return segmenter
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from adaptseg.text import for_markdown
+
 
 class Paper(NamedTuple):
     """A method's paper."""
@@ -160,7 +162,7 @@ def _title(card: Mapping[str, Any]) -> str:
 
 def _head(card: Mapping[str, Any]) -> Iterator[str]:
     model = card["model"]
-    yield f"# {_title(card)}"
+    yield f"# {for_markdown(_title(card))}"
     yield ""
     yield f"Gives each pixel of a photograph one of {len(card['classes'])} classes. {_network(model)}."
     if card.get("target"):
@@ -170,7 +172,7 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
 
 def _network(model: Mapping[str, Any]) -> str:
     if model.get("factory"):
-        return f"The network is its author's own, `{model['factory']}`"
+        return f"The network is its author's own, {for_markdown(model['factory'])}"
     head = f"{model['head'] or 'light'} decode head" if model["backbone"].startswith(("mit", "dino")) else "DeepLab-v2"
     return f"{model['backbone']} (width {model['width']}), {head}"
 
@@ -204,7 +206,8 @@ def _classes(card: Mapping[str, Any]) -> Iterator[str]:
         protocol = card["protocol"]
         yield (
             f"mIoU **{100 * card['miou']:.1f} %** over the {len(protocol['classes'])} classes of protocol"
-            f" {protocol['name']}{accuracy}. Evaluated on {card['evaluation']['text']}, after iteration {card['step']}."
+            f" {for_markdown(protocol['name'])}{accuracy}. Evaluated on {for_markdown(card['evaluation']['text'])},"
+            f" after iteration {card['step']}."
         )
         yield ""
     yield "| id | class | colour |" + (" IoU, % |" if scores else "")
@@ -212,7 +215,7 @@ def _classes(card: Mapping[str, Any]) -> Iterator[str]:
     for index, (name, color) in enumerate(zip(card["classes"], card["palette"], strict=True)):
         value = scores.get(name) if scores else None
         score = f" {'–' if value is None else format(100 * value, '.1f')} |" if scores else ""
-        yield f"| {index} | {name} | `#{bytes(color).hex()}` |{score}"
+        yield f"| {index} | {for_markdown(name)} | `#{bytes(color).hex()}` |{score}"
     yield ""
     if "miou" not in card:
         yield "It comes without figures: no evaluation of these weights was found beside them."
@@ -226,7 +229,7 @@ def _training(card: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for role, says in (("source", "labelled"), ("target", "its labels were not used")):
         if card.get(role):
-            yield f"- {role}: {card[role]['text']} ({says})"
+            yield f"- {role}: {for_markdown(card[role]['text'])} ({says})"
     steps = f", {card['step']} iterations" if "step" in card else ""
     yield f"- method `{card['method']}`{steps}, seed {card['seed']}, adaptseg {card['adaptseg']}"
     yield ""
@@ -235,7 +238,11 @@ def _training(card: Mapping[str, Any]) -> Iterator[str]:
 def _license(card: Mapping[str, Any]) -> Iterator[str]:
     yield "## Licence"
     yield ""
-    stated = f"The weights: {card['license']}." if "license" in card else "The licence of the weights is not stated."
+    stated = (
+        f"The weights: {for_markdown(card['license'])}."
+        if "license" in card
+        else "The licence of the weights is not stated."
+    )
     yield f"{stated} Data sets have licences of their own, which may bind models trained on them."
     yield ""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,10 @@ CLASSIFIER = re.compile(r"(layer[56]|classifier)\.conv2d_list\.")
 IMAGE_CLASSIFIER = re.compile(r"(fc|classifier|head\.fc)\.")
 TRANSFORMERS = re.compile(r"(?:resnet\.)?(embedder|encoder)\.(.*)")
 """Names of the library's ResNets."""
+
+LARGEST_PICKLE = 1 << 24
+"""Bytes of a pickle that are looked at for what it would call; tensors are not in it."""
+HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode", "numpy.")
 
 StateDict = dict[str, Tensor]
 
@@ -55,7 +61,7 @@ def read_state_dict(path: Path) -> StateDict:
     except InputError:
         raise
     except Exception as error:  # A broken pickle can fail in any way; none of them has run code.
-        raise InputError(f"{path}: {_reason(error, start)}") from error
+        raise InputError(f"{path}: {_reason(error, start, path)}") from error
     return _tensors(content, path)
 
 
@@ -79,8 +85,11 @@ def kind_of_foreign_file(start: bytes) -> str | None:
     return None
 
 
-def _reason(error: Exception, start: bytes) -> str:
+def _reason(error: Exception, start: bytes, path: Path) -> str:
     text = str(error)
+    code = None if isinstance(error, SafetensorError) else code_wanted(path)
+    if code and "legacy .tar format" not in text:
+        return f"not loaded, for it holds more than tensors and wants to run code ({code}); take weights as safetensors"
     if "legacy .tar format" in text:
         return "PyTorch's old tar format, which cannot be read without running its code; save it anew as safetensors"
     if isinstance(error, SafetensorError):
@@ -89,6 +98,37 @@ def _reason(error: Exception, start: bytes) -> str:
     if isinstance(error, pickle.UnpicklingError) and refused and start.startswith((b"PK", b"\x80")):
         return "not loaded, for it is a pickle that holds more than tensors; save its state dict as safetensors"
     return "broken, truncated, or no weights; get the file again"
+
+
+def code_wanted(path: Path) -> str | None:
+    """Return the first function that a pickle would call and that makes no tensors; none where it calls none.
+
+    The pickle's operations are read, not followed.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                content = archive.open(name).read(LARGEST_PICKLE)
+        else:
+            with path.open("rb") as file:
+                content = file.read(LARGEST_PICKLE)
+        return next((name for name in _called(io.BytesIO(content)) if not name.startswith(HARMLESS)), None)
+    except Exception:  # A broken file can be anything.
+        return None
+
+
+def _called(pickles: io.BytesIO) -> Iterator[str]:
+    """Yield the names of classes and functions in pickles that follow each other, as in torch's older format."""
+    while True:
+        texts: list[str] = []
+        for operation, argument, _ in pickletools.genops(pickles):
+            if operation.name in ("GLOBAL", "INST"):
+                yield str(argument).replace(" ", ".")
+            elif operation.name == "STACK_GLOBAL":
+                yield ".".join(texts[-2:])
+            elif isinstance(argument, str):
+                texts.append(argument)
 
 
 def _tensors(content: Any, path: Path) -> StateDict:

@@ -38,6 +38,7 @@ from adaptseg.segmenter.checkpoint_card import (
 )
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict
 from adaptseg.segmenter.weights import SEGMENTER_WEIGHTS, save_segmenter
+from adaptseg.text import plain
 
 METHOD_WEIGHTS = "method.safetensors"
 TRAINING_STATE = "training.pt"
@@ -97,10 +98,9 @@ def save_checkpoint(run: Path, state: TrainingState) -> Path:
         _point_last(checkpoints, final.name)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own.
         shutil.rmtree(partial, ignore_errors=True)
-        kept = "; the last checkpoint is kept" if saved_checkpoints(run) else ", of which there is no checkpoint yet"
-        again = "go on with --resume" if saved_checkpoints(run) else "begin anew"
+        again = "go on with --resume; the last checkpoint is kept" if saved_checkpoints(run) else "begin anew"
         raise InputError(
-            f"{final}: cannot be written ({_reason(error)}); make room or make the folder writable, then {again}{kept}"
+            f"{final}: cannot be written ({_reason(error)}); make room or make the folder writable, then {again}"
         ) from error
     for old in saved_checkpoints(run)[: -state.config.train.keep]:
         if old.name != chosen_checkpoint(run):
@@ -208,7 +208,7 @@ def load_checkpoint(run: Path, state: TrainingState, allow_changes: bool = False
             " resume with the same, choose another --out, or go on all the same with --allow-changes"
         )
     if differing:
-        print(f"adaptseg: {run}: goes on with changes: {'; '.join(differing)}", file=sys.stderr)
+        print(plain(f"adaptseg: {run}: goes on with changes: {'; '.join(differing)}"), file=sys.stderr)
     if step > state.config.train.steps:
         raise InputError(f"{folder}: is beyond train.steps {state.config.train.steps}; set it to at least {step}")
     method = state.method

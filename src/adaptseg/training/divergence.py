@@ -44,7 +44,7 @@ class FiniteWatch:
         step, names, _ = next(entry for entry in seen if not bool(entry[2]))
         raise InputError(
             f"step {step}: a loss or gradient is not finite (batch: {', '.join(names)}); look at these samples, lower"
-            " optimizer.lr or method.lambda_adv, or allow some with train.skip_nonfinite; the last checkpoint is kept"
+            " optimizer.lr or method.lambda_adv, or allow some with train.skip_nonfinite; earlier checkpoints are kept"
         )
 
 

@@ -12,7 +12,7 @@ import yaml
 from adaptseg.data.discovery.labelled import Labelled
 from adaptseg.data.discovery.proposal import Proposal, Unlabelled
 from adaptseg.data.label_spaces import VOID
-from adaptseg.errors import CONTROL
+from adaptseg.text import CONTROL
 
 WIDTH = 110
 
