@@ -150,6 +150,7 @@ def test_default_is_the_published_evaluation(name: str) -> None:
     assert content["evaluation"] == {
         "layout": "cityscapes",
         "root": "{data}",
+        "resize": "squeeze",
         "split": ["val"],
         "size": [1024, 512],
     }

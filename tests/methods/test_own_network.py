@@ -38,7 +38,7 @@ def plain_logits(module: nn.Module, images: Tensor) -> list[Tensor]:
         output = [output["aux"], output["out"]]
     output = getattr(output, "logits", output)
     levels = output if isinstance(output, list) else [output]
-    return [functional.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=True) for x in levels]
+    return [functional.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False) for x in levels]
 
 
 def gan(logits: Tensor, goal: float) -> Tensor:

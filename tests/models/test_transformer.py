@@ -96,7 +96,12 @@ def test_adamw_as_published() -> None:
     network = build_network(ModelConfig(backbone="mit_b0", **TINY), 5, seed=0)
     config = build_config(
         {"label_space": ["a"], "source": {"layout": "folder"}, "method": {"name": "source_only"}},
-        ["--optimizer.name=adamw", "--optimizer.lr=6e-5", "--optimizer.weight_decay=0.01"],
+        [
+            "--optimizer.name=adamw",
+            "--optimizer.lr=6e-5",
+            "--optimizer.weight_decay=0.01",
+            "--optimizer.classifier_lr_factor=10",
+        ],
     )
     groups = segmenter_optimizer(network, config.optimizer).param_groups
     names = {id(p): name for name, p in network.named_parameters()}

@@ -40,7 +40,8 @@ class ModelConfig:
     """The backbone's: `trained`; `affine_frozen` (batch statistics, weight and bias fixed, as released); `frozen` (all
     fixed); none: affine_frozen for pretrained ResNets, otherwise trained."""
     align_corners: bool | None = None
-    """Bilinear up-sampling of logits with aligned corners; none: as released, so for all but transformers."""
+    """Bilinear up-sampling of logits with aligned corners; none: as released, so not for transformers, nor for a
+    factory's network."""
     weights: str | None = None
     """Initial weights: `imagenet` (docs/networks.md), a file, a run folder, a name on the Hugging Face Hub
     (transformers), or a URL (`URL#sha256=HEX` is checked); none: random weights."""
@@ -136,7 +137,9 @@ class ModelConfig:
             preprocessing=self.preprocessing or preprocessing,
             bottleneck_stride=self.bottleneck_stride or bottleneck_stride,
             batch_norm=self.batch_norm or batch_norm,
-            align_corners=not self.is_transformer if self.align_corners is None else self.align_corners,
+            align_corners=not (self.is_transformer or self.factory)
+            if self.align_corners is None
+            else self.align_corners,
         )
 
 

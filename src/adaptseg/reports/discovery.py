@@ -90,7 +90,7 @@ def summary(proposal: Proposal) -> Iterator[str]:
     for note in source.notes:
         yield f"            {note}"
     kinds = [f"{len(target.images)} images"] * bool(target.images) + [f"{len(target.films)} films"] * bool(target.films)
-    yield f"target      {' and '.join(kinds)}; {_box(proposal, 'target')}"
+    yield f"target      {' and '.join(kinds)}; size {proposal.size[0]}x{proposal.size[1]}"
     for note in target.notes:
         yield f"            {note}"
     if proposal.evaluation is not None:
@@ -108,10 +108,6 @@ def _said(role: str, found: Labelled) -> str:
     places = f"images {found.keys.get('images', 'images')}, labels {found.keys.get('labels', 'labels')}"
     named = "names made up" if found.named_by == "numbers" else f"names from {found.named_by}"
     return f"{role:<10}  {len(found.images)} images with labels ({places}); {named}; {found.read} labels read"
-
-
-def _box(proposal: Proposal, role: str) -> str:
-    return "size {}x{}".format(*proposal.sizes[role])
 
 
 def _section(role: str, found: Labelled, config: ExperimentConfig, space: LabelSpace) -> Section:

@@ -23,7 +23,7 @@ APACHE = "Apache-2.0"
 TORCHVISION = "BSD-3-Clause as torchvision; trained on ImageNet, whose terms allow non-commercial research"
 NVIDIA = "NVIDIA Source Code License: non-commercial use only"
 DINOV3 = "DINOv3 License: Meta's own, to be accepted on the Hub"
-COCO_DEEPLAB = "none stated by the AdaptSegNet authors, who published them (trained on COCO)"
+COCO_DEEPLAB = "none stated by the authors of the method, who published them (trained on COCO)"
 CAFFE_VGG = "CC BY 4.0 (Simonyan and Zisserman; trained on ImageNet)"
 
 # Of ResNet-34 only the digits in its name are known.
@@ -50,6 +50,7 @@ IMAGENET = (
 """What `model.weights: imagenet` means for each backbone. The DINOs have seen more than ImageNet."""
 LICENSES = {
     "DeepLab_resnet_pretrained_init-f81d91e8": COCO_DEEPLAB,
+    "resnet101COCO-41f33a49": COCO_DEEPLAB,
     "vgg16-00b39a1b": CAFFE_VGG,
 } | {published.source.partition("#")[0]: published.license for published in IMAGENET.values()}
 """By what the names of weights contain."""

@@ -381,3 +381,92 @@ def palettes_that_differ(folder: Path) -> Any:
         save(folder / f"images/{index}.png", photograph(index))
         palette_picture(folder / f"labels/{index}.png", order[scene(index)].astype(np.uint8), colors)
     return {name: name for name in CLASSES}
+
+
+@form
+def a_folder_for_each(folder: Path) -> Any:
+    """labelme_json_to_dataset."""
+    for index in range(COUNT):
+        save(folder / f"{index:04}_json/img.png", photograph(index))
+        save(folder / f"{index:04}_json/label.png", scene(index) + 1)
+        save(folder / f"{index:04}_json/label_viz.png", colored(OWN)(scene(index)))
+        (folder / f"{index:04}_json/label_names.txt").write_text("\n".join(["_background_", *CLASSES]) + "\n")
+    return {name: name for name in CLASSES}
+
+
+@form
+def satellite_and_mask(folder: Path) -> Any:
+    """DeepGlobe."""
+    each(folder, "train/{}_sat.jpg", "train/{}_mask.png", colored(OWN), start=100)
+    (folder / "class_dict.csv").write_text(
+        "\n".join(["name,r,g,b", *(f"{n},{r},{g},{b}" for n, (r, g, b) in OWN.items())])
+    )
+    return {name: name for name in CLASSES}
+
+
+@form
+def capital_suffixes_and_half_size(folder: Path) -> Any:
+    each(folder, "Images/DSC_{:04}.JPG", "Labels/DSC_{:04}.PNG", lambda ids: np.ascontiguousarray(ids[::2, ::2]))
+    return "partition"
+
+
+@form
+def mapillary(folder: Path) -> Any:
+    each(folder, "training/images/{:04}.jpg", "training/labels/{:04}.png")
+    each(folder, "training/images/{:04}.jpg", "training/instances/{:04}.png", valued(CITY_IDS, np.uint16))
+    labels = [{"name": f"object--{name}", "readable": name, "color": OWN[name], "evaluate": True} for name in CLASSES]
+    (folder / "config.json").write_text(json.dumps({"labels": labels, "version": "1.2"}))
+    return {name: f"object--{name}" for name in CLASSES}
+
+
+@form
+def gta5_palette(folder: Path) -> Any:
+    colors = np.zeros((256, 3), np.uint8)
+    for name, value in CITY_IDS.items():
+        colors[value] = CITYSCAPES_COLORS[name]
+    for index in range(COUNT):
+        save(folder / f"images/{index:05}.png", photograph(index))
+        palette_picture(folder / f"labels/{index:05}.png", valued(CITY_IDS)(scene(index)), colors)
+    return {name: name for name in CLASSES}
+
+
+@form
+def alpha_channel(folder: Path) -> Any:
+    def draw(ids: Array) -> Array:
+        return np.dstack([np.zeros((*ids.shape, 3), np.uint8), valued(FROM_ONE)(ids)])
+
+    each(folder, "rgb/{:04}.png", "label/{:04}.png", draw)
+    (folder / "labels.txt").write_text("\n".join(f"{value} {name}" for name, value in FROM_ONE.items()))
+    return {name: name for name in CLASSES}
+
+
+@form
+def float_tiff(folder: Path) -> Any:
+    each(folder, "images/{:04}.tif", "labels/{:04}.tif", lambda ids: ids.astype(np.float32))
+    (folder / "labels.json").write_text(json.dumps({name: value for value, name in enumerate(CLASSES)}))
+    return {name: name for name in CLASSES}
+
+
+@form
+def supervisely_drawn(folder: Path) -> Any:
+    each(folder, "ds0/img/{:04}.png", "")
+    (folder / "ds0/ann").mkdir()
+    for index in range(COUNT):
+        objects = [
+            {"classTitle": name, "geometryType": "polygon", "points": {"exterior": ring.tolist(), "interior": []}}
+            for code, name in enumerate(CLASSES)
+            for ring in outlines(scene(index), code)
+        ]
+        content = {"size": {"width": WIDTH, "height": HEIGHT}, "objects": objects}
+        (folder / f"ds0/ann/{index:04}.png.json").write_text(json.dumps(content))
+    (folder / "meta.json").write_text(
+        json.dumps({"classes": [{"title": name, "color": "#123456"} for name in CLASSES]})
+    )
+    return {name: name for name in CLASSES}
+
+
+@form
+def numbered_streets(folder: Path) -> Any:
+    """Cityscapes' numbers without any word of it: the places of road and sky tell."""
+    each(folder, "images/{:04}.png", "labels/{:04}.png", valued(CITY_IDS))
+    return {name: name for name in CLASSES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ def test_every_pixel_gets_its_class(tmp_path: Path, name: str) -> None:
     for index in range(len(source)):
         got = names[source.read(index)[1]]
         if expected == "partition":
-            pairs = set(zip(scene(index).ravel().tolist(), got.ravel().tolist(), strict=True))
-            assert len(pairs) == len({code for code, _ in pairs}) == len({each for _, each in pairs})
+            usual = [Counter(got[scene(index) == code].tolist()).most_common(1)[0] for code in range(5)]
+            assert len({name for name, _ in usual}) == 5
+            assert sum(count for _, count in usual) > 0.95 * got.size
         else:
             meant = np.array([expected[each] for each in CLASSES])[scene(index)]
             assert (got == meant).mean() > 0.999, (proposal.source.keys, set(got.ravel()))

@@ -38,6 +38,8 @@ class Family:
     """What is not constant -> name of the file."""
     is_all: bool = field(default=False, compare=False)
     """Whether these are all the pictures of the folder."""
+    by_folder: bool = False
+    """Whether `prefix` is the whole name, and each sample has a folder of its own."""
 
     @property
     def text(self) -> str:
@@ -48,6 +50,8 @@ class Family:
             return top or "."
         deep = self.prefix and any("/" in key for key in self._below())
         extension = "" if self.extension == ANY else self.extension
+        if self.by_folder:
+            return "/".join(filter(None, (top, f"{{name}}/{self.prefix}{extension}")))
         return "/".join(filter(None, (top, "**" if deep else "", f"{self.prefix}{{name}}{self.suffix}{extension}")))
 
     def _below(self) -> Iterator[str]:
@@ -148,10 +152,19 @@ def _of_kind(pattern: tuple[str, ...], extension: str, members: Sequence[Member]
         yield Family(pattern, "", "", extension, everything, is_all)
     one_kind = {path.suffix for path, _, _ in members}
     exact = next(iter(one_kind)) if len(one_kind) == 1 else extension
+    for stem in _repeated(members, stems):
+        own = {"/".join((*wild, *below)): str(path) for path, wild, below in members if path.stem == stem and below}
+        yield Family(pattern, stem, "", exact, own, by_folder=True)
     for suffix in _frequent(stems, AFTER, ends=True):
         yield Family(pattern, "", suffix, exact, _keyed(members, stems, "", suffix))
     for prefix in _frequent(stems, BEFORE, ends=False):
         yield Family(pattern, prefix, "", exact, _keyed(members, stems, prefix, ""))
+
+
+def _repeated(members: Sequence[Member], stems: Sequence[str]) -> list[str]:
+    """Return names that files of several folders have: `0001/image.png`, `0002/image.png`."""
+    counts = Counter(stem for (_, _, below), stem in zip(members, stems, strict=True) if below)
+    return [stem for stem, count in counts.most_common(MOST_CUTS) if count >= max(2, len(stems) // 20)]
 
 
 def _stem(path: PurePosixPath) -> str:

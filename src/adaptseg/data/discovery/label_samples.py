@@ -212,18 +212,17 @@ class _Tally:
         self.labels: list[int] = []
         self.largest: list[tuple[int, str]] = []
         self.codes = np.zeros(1 << 24 if by_color else 1 << 16, np.int32)
-        self.seen = np.zeros(len(self.codes), np.bool_)
+        self.known = np.zeros(len(self.codes), np.bool_)
 
     def add(self, keys: Values, name: str) -> None:
-        self.seen[:] = False
-        self.seen[keys] = True
-        for key in np.flatnonzero(self.seen).tolist():
-            if key not in self.keys and len(self.keys) <= MOST_COLORS:
-                self.codes[key] = len(self.keys)
-                self.keys[key] = len(self.keys)
-                self.bands.append(np.zeros(BANDS, np.int64))
-                self.labels.append(0)
-                self.largest.append((0, name))
+        new = keys[~self.known[keys]]
+        for key in np.unique(new)[: MOST_COLORS + 1].tolist() if new.size else ():
+            self.known[key] = True
+            self.codes[key] = len(self.keys)
+            self.keys[key] = len(self.keys)
+            self.bands.append(np.zeros(BANDS, np.int64))
+            self.labels.append(0)
+            self.largest.append((0, name))
         if len(self.keys) > MOST_COLORS:
             return
         band = np.arange(keys.shape[0], dtype=np.int32) * BANDS // keys.shape[0]

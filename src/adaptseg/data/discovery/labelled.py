@@ -132,7 +132,8 @@ def _beside(tree: FolderTree, names: Sequence[str], source: Path, labels: Path |
 def _chosen(tree: FolderTree, found: Sequence[Candidate], beside: Sequence[Naming]) -> Labelled:
     """Return the reading whose labels have most names, of those that the files' names make likely."""
     best = found[0]
-    rivals = [best] + [one for one in found[1:] if one.labels.files[one.sample()] != best.labels.files[best.sample()]]
+    taken = {*best.labels.files.values()}
+    rivals = [best] + [one for one in found[1:] if one.labels.files[one.sample()] not in taken]
     rivals = [one for one in rivals if 2 * len(one.keys) >= len(best.keys)][:MOST_READINGS]
     readings: list[tuple[float, int, Candidate, LabelSample, Named]] = []
     failure: InputError | None = None

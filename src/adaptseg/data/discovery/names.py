@@ -269,7 +269,7 @@ def _from_text(text: str, naming: Naming, path: PurePosixPath) -> None:
     lines = [line for line in lines if not line.startswith(("#", "//"))]
     if _from_lines(lines, naming) or not CLASS_FILES.search(path.name):
         return
-    if all(re.search("[A-Za-z_]", line) and len(line) < 60 for line in lines):
+    if all(re.search(r"[^\W\d]", line) and len(line) < 60 for line in lines):
         # LabelMe counts `__ignore__` as -1.
         naming.in_order = lines[1:] if lines[0] == "__ignore__" else lines
 
@@ -288,14 +288,14 @@ def _from_cvat(lines: Sequence[str], naming: Naming) -> bool:
 
 
 LINE_FORMS = (
-    r"(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s,;:]+(?P<name>[A-Za-z_].*)",
-    r"(?P<id>\d{1,5})[\s,;:]+(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s,;:]+(?P<name>[A-Za-z_].*)",
-    r"(?P<id>\d{1,5})[\s,;:]+(?P<name>[A-Za-z_].*?)[\s,;:]+\(?(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})\)?",
-    r"(?P<name>[A-Za-z_].*?)[\s,;:=]+[(\[]?(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[)\]]?",
-    r"(?P<id>\d{1,5})[\s,;:=]+(?P<name>[A-Za-z_].*)",
-    r"(?P<name>[A-Za-z_].*?)[\s,;:=]+(?P<id>\d{1,5})",
-    r"(?P<hex>#[0-9a-fA-F]{6})[\s,;:=]+(?P<name>[A-Za-z_].*)",
-    r"(?P<name>[A-Za-z_].*?)[\s,;:=]+(?P<hex>#[0-9a-fA-F]{6})",
+    r"(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s,;:]+(?P<name>[^\d\s,;:=#].*)",
+    r"(?P<id>\d{1,5})[\s,;:]+(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[\s,;:]+(?P<name>[^\d\s,;:=#].*)",
+    r"(?P<id>\d{1,5})[\s,;:]+(?P<name>[^\d\s,;:=#].*?)[\s,;:]+\(?(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})\)?",
+    r"(?P<name>[^\d\s,;:=#].*?)[\s,;:=]+[(\[]?(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})[)\]]?",
+    r"(?P<id>\d{1,5})[\s,;:=]+(?P<name>[^\d\s,;:=#].*)",
+    r"(?P<name>[^\d\s,;:=#].*?)[\s,;:=]+(?P<id>\d{1,5})",
+    r"(?P<hex>#[0-9a-fA-F]{6})[\s,;:=]+(?P<name>[^\d\s,;:=#].*)",
+    r"(?P<name>[^\d\s,;:=#].*?)[\s,;:=]+(?P<hex>#[0-9a-fA-F]{6})",
 )
 """Lines of label_colors.txt and its kin; all lines of a file have one form."""
 

@@ -45,6 +45,8 @@ SMOOTHED = 256
 BESIDE = 0.8
 """Share of the pixels that a file beside must name to be believed."""
 IN_TABLE = 0.95
+BELOW = frozenset({"road", "sidewalk", "terrain", "parking", "ground", "road line", "rail track"})
+"""Classes that are not in the upper quarter of a street's image."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,16 @@ def name_labels(sample: LabelSample, beside: Sequence[Naming], place: str, what:
     if fitting:
         table, names = fitting[0]
         others = [other for other, found in fitting[1:] if _differ(names, found, sample)]
-        if others and not _is_hinted(table, place):
-            notes.append(
-                f"the values would also be those of {', '.join(other.name for other in others)}; {table.name} fits best"
-                if sample.by_color
-                else f"values alone do not tell {table.name} from {', '.join(other.name for other in others)}"
-            )
-            if not sample.by_color:
-                return _completed({}, "numbers", None, sample, what, notes)
-        return _completed(names, f"{table.name}: {table.source}", table, sample, what, notes)
+        also = ", ".join(other.name for other in others)
+        hinted = _is_hinted(table, place)
+        if others and not hinted and not sample.by_color:
+            notes.append(f"the numbers could be those of {table.name} or {also}: give the classes their names below")
+            return _completed({}, "numbers", None, sample, what, notes)
+        if others and not hinted:
+            notes.append(f"some colours would be others in {also}; {table.name} fits best")
+        elif not sample.by_color and not hinted and not sample.palette:
+            notes.append(f"names are guessed: the numbers fit {table.name} alone, and lie as in a street; look at them")
+        return _completed(names, table.name, table, sample, what, notes)
     return _completed({}, "numbers", None, sample, what, notes)
 
 
@@ -178,7 +181,14 @@ def _is_street(names: Mapping[Key, str], sample: LabelSample, table: Table) -> b
         bands = [sum(f.bands[band] * f.pixels for f in by_name[name]) for band in range(BANDS)]
         return sum((band + 0.5) / BANDS * pixels for band, pixels in enumerate(bands)) / max(1, sum(bands))
 
+    def shares_of(names_of: frozenset[str], bands: slice) -> float:
+        kept = [(name, found) for name, all_found in by_name.items() for found in all_found]
+        total = sum(found.pixels * sum(found.bands[bands]) for _, found in kept)
+        return sum(f.pixels * sum(f.bands[bands]) for name, f in kept if name in names_of) / max(1.0, total)
+
     if share("road") < 0.1 or height("road") < 0.6:
+        return False
+    if shares_of(BELOW, slice(0, 2)) > 0.1 or shares_of(frozenset({"sky"}), slice(-2, None)) > 0.05:
         return False
     above = [name for name in ("sky", "building", "vegetation") if share(name) > 0.02]
     if not above or any(height(name) > 0.62 for name in above) or ("sky" in above and height("sky") > 0.4):
@@ -187,7 +197,7 @@ def _is_street(names: Mapping[Key, str], sample: LabelSample, table: Table) -> b
 
 
 def _differ(one: Mapping[Key, str], other: Mapping[Key, str], sample: LabelSample) -> bool:
-    return any(one.get(key) != other.get(key) for key in sample.found)
+    return any(one[key] != other[key] for key in sample.found if key in one and key in other)
 
 
 def _completed(

@@ -10,6 +10,8 @@ from adaptseg.data.discovery.families import DRAWINGS, WILD, Family
 from adaptseg.data.discovery.words import OTHER_SPLITS, SPLITS
 
 SAMPLED_KEYS = 24
+SURE = 5
+"""A rank from which names are believed against what the content looks like."""
 Look = Callable[[str], str]
 """What a file looks like, by its content: photograph, label, drawing, or nothing of these."""
 
@@ -98,12 +100,12 @@ def _candidate(images: Family, labels: Family, keys: frozenset[str], look: Look)
         return None
     key = min(keys)
     kind = look(labels.files[key])
-    if kind not in ("label", "drawing", "lossy") or (kind == "lossy" and not rank):
+    if kind == "other" or (kind != "label" and kind != "drawing" and rank < SURE):
         return None
     if look(images.files[key]) in ("drawing", "other") or (rank == 0 and look(images.files[key]) == "label"):
         return None
-    if kind == "drawing":
-        rank = max(1, rank - 5)
+    if kind in ("drawing", "photo"):  # A picture of many colours is refused later, with the reason.
+        rank = max(1, rank - SURE)
     return Candidate(images, labels, keys, max(rank, 1 if other == -1 else 0))
 
 

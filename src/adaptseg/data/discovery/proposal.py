@@ -22,8 +22,8 @@ AREAS = {"laptop": 240 * 180, "gpu": 1024 * 512}
 """Pixels of the box that images are scaled to, by recipe."""
 STEPS = {"laptop": 8, "gpu": 32}
 """Sides are multiples of these."""
-ONE_BOX = 1.4
-"""Source and target whose ratios differ by less share a box."""
+ONE_RATIO = 1.4
+"""Where the ratios of source and target differ by less, the box has the target's, else one between."""
 SIZES = 60
 """Images whose sizes are read."""
 SAME = {
@@ -58,8 +58,8 @@ class Proposal:
     classes: list[str]
     protocol: list[str] | None
     """Classes that the evaluation has, where these are not all."""
-    sizes: dict[str, tuple[int, int]]
-    """Role -> box."""
+    size: tuple[int, int]
+    """Width and height of the box that images are scaled to."""
     recipe: str
     notes: list[str] = field(default_factory=list)
 
@@ -98,8 +98,8 @@ def propose(source: Path, target: Path, evaluation: Path | None, labels: Path | 
             scored = None
         elif common != classes:
             protocol = common
-    sizes = _sizes(found, known, recipe)
-    return Proposal(found, known, scored, classes, protocol, sizes, recipe, notes)
+    size = _size(found, known, recipe)
+    return Proposal(found, known, scored, classes, protocol, size, recipe, notes)
 
 
 def _trained(found: Labelled) -> list[str]:
@@ -191,27 +191,23 @@ def _matching(names: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     return {name: found[0] for name, found in same.items() if len(found) == 1}
 
 
-def _sizes(source: Labelled, target: Unlabelled, recipe: str) -> dict[str, tuple[int, int]]:
-    """Return the box of each role: the images' ratio, no larger than the images."""
+def _size(source: Labelled, target: Unlabelled, recipe: str) -> tuple[int, int]:
+    """Return one box, for methods that mix images: of the images' ratio, no larger than they are."""
     area, step = AREAS[recipe], STEPS[recipe]
     one = _usual_size(source.root, source.images)
     other = _film_size(target) if target.films and not target.images else _usual_size(target.root, target.images)
+    area = min(area, one[0] * one[1], other[0] * other[1])
     ratios = [size[0] / size[1] for size in (one, other)]
-    if max(ratios) / min(ratios) < ONE_BOX:
-        area = min(area, one[0] * one[1], other[0] * other[1])
-        box = _box(other, area, step)
-        return {"source": box, "target": box}
-    return {
-        "source": _box(one, min(area, one[0] * one[1]), step),
-        "target": _box(other, min(area, other[0] * other[1]), step),
-    }
+    if max(ratios) / min(ratios) < ONE_RATIO:
+        return _box(ratios[1], area, step)
+    return _box((ratios[0] * ratios[1]) ** 0.5, area, step)
 
 
-def _box(size: tuple[int, int], area: int, step: int) -> tuple[int, int]:
-    """Return a box of about `area` pixels with an image's ratio, sides multiples of `step`, of 8 where it is small."""
+def _box(ratio: float, area: int, step: int) -> tuple[int, int]:
+    """Return a box of about `area` pixels and a ratio, sides multiples of `step`, of 8 where it is small."""
     step = step if area >= 256 * step * step else 8
-    height = max(step, step * round((area * size[1] / size[0]) ** 0.5 / step))
-    return max(step, step * round(height * size[0] / size[1] / step)), height
+    height = max(step, step * round((area / ratio) ** 0.5 / step))
+    return max(step, step * round(height * ratio / step)), height
 
 
 def _usual_size(root: Path, names: Sequence[str]) -> tuple[int, int]:

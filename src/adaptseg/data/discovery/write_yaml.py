@@ -38,11 +38,11 @@ def as_yaml(proposal: Proposal, command: str, folder: Path) -> str:
     if proposal.protocol:
         lines.append("# The evaluation has no label of the other classes.")
         lines += _wrapped("protocol", proposal.protocol)
-    lines += ["source:", *_labelled(source, proposal.sizes["source"], folder, proposal.classes)]
-    lines += ["target:", *_target(target, proposal.sizes["target"], folder)]
+    lines += ["source:", *_labelled(source, proposal.size, folder, proposal.classes)]
+    lines += ["target:", *_target(target, proposal.size, folder)]
     if proposal.evaluation is not None:
         evaluation = proposal.evaluation
-        lines += ["evaluation:", *_labelled(evaluation, proposal.sizes["target"], folder, proposal.classes)]
+        lines += ["evaluation:", *_labelled(evaluation, proposal.size, folder, proposal.classes)]
     return "\n".join(lines) + "\n"
 
 
