@@ -70,3 +70,14 @@ def test_a_very_large_png_is_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"large\.png: more than 100000000 pixels; scale the image down"):
         predict_files(segmenter(), find_inputs([str(tmp_path / "in")]), tmp_path / "out")
     assert len(files(tmp_path / "out")) == 3 + len(["legend.csv", "legend.json"])
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    """As training follows them; a link to a folder above does not go round for ever."""
+    for place in ("photos/own", "elsewhere"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "a.png").write_bytes(b"")
+    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "round").symlink_to(tmp_path / "photos")
+    names = [name.as_posix() for _, name in find_inputs([str(tmp_path / "photos")])]
+    assert names == ["linked/a", "own/a"]

@@ -21,12 +21,13 @@ from PIL import Image
 from adaptseg.cli import main
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.sampling import CLASS_PIXELS
 from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from adaptseg.reports.charts import PLACEHOLDERS
 from adaptseg.reports.comparison import write_report
 from adaptseg.reports.gallery import WIDTHS, Example, Prediction, _gallery, _kinds, predict_examples
-from adaptseg.reports.page import write_run_report
+from adaptseg.reports.page import source_pixels, write_run_report
 from adaptseg.reports.runs import changed_keys, find_baseline, read_run
 from adaptseg.training.loop import train
 from tests.conftest import small_experiment
@@ -303,3 +304,11 @@ def test_other_classes_do_not_go_into_one_table(copied: Path, tmp_path: Path) ->
         write_report([copied / "own" / "seed-0", other], tmp_path / "x.html", None, CPU)
     with pytest.raises(InputError, match="has other classes"):
         write_run_report(copied / "own" / "seed-0", None, other, CPU)
+
+
+def test_counts_of_other_classes_are_counted_anew(copied: Path) -> None:
+    run = next(path.parent for path in sorted(copied.rglob("result.json")))
+    np.savez(run / CLASS_PIXELS, pixels=np.ones((4, 7), np.int64), digest="of other labels")
+    counted, pixels = source_pixels(read_run(run))
+    assert "source labels" in counted
+    assert len(pixels) == len(read_run(run).classes)
