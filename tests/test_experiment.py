@@ -229,7 +229,7 @@ def test_own_keys_lie_over_the_recipe(name: str, two_folders: dict[str, Any]) ->
 def test_one_level_wants_one_weight(method: str, two_folders: dict[str, Any]) -> None:
     section = {"method": {"name": method}, "train": {}}
     config = build_config(two_folders | section | {"model": {"backbone": "resnet18", "levels": 1}})
-    weights = {key: value for key, value in vars(config.method).items() if isinstance(value, tuple)}
+    weights = {k: v for k, v in vars(config.method).items() if k.startswith("lambda_") and isinstance(v, tuple)}
     assert weights
     assert all(len(value) == 1 for value in weights.values())
     assert build_config(two_folders | section | {"model": {"backbone": "vgg16"}}).method == config.method
