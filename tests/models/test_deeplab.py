@@ -129,7 +129,14 @@ def test_the_papers_network_trains_at_320x160() -> None:
 
     domain = {"layout": "folder", "root": "unused"}
     config = build_config(
-        {"label_space": "cityscapes19", "source": domain, "target": domain, "method": {"name": "adaptsegnet"}}
+        {
+            "label_space": "cityscapes19",
+            "source": domain,
+            "target": domain,
+            "model": {"backbone": "resnet101", "levels": 2, "bottleneck_stride": "first", "preprocessing": "caffe"},
+            "method": {"name": "adaptsegnet"},
+            "train": {},
+        }
     )
     method = build_method(build_segmenter(config), config).train()
     images = torch.randint(0, 256, (1, 3, 160, 320), dtype=torch.uint8)

@@ -90,6 +90,14 @@ MIC = Paper(
     2023,
     "2212.01322",
 )
+VFM_UDA = Paper(
+    "englert2024exploring",
+    "Englert, Brunó B. and Piva, Fabrizio J. and Kerssies, Tommie and de Geus, Daan and Dubbelman, Gijs",
+    "Exploring the Benefits of Vision Foundation Models for Unsupervised Domain Adaptation",
+    "CVPR Workshops",
+    2024,
+    "2406.09896",
+)
 DISTILLATION = Paper(
     "hinton2015distilling",
     "Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff",
@@ -109,6 +117,7 @@ PAPERS: dict[str, tuple[Paper, ...]] = {
     "dacs": (DACS,),
     "daformer": (DAFORMER, DACS),
     "mic": (MIC, DAFORMER, DACS),
+    "vfm_uda": (VFM_UDA, DACS),
     "distill": (DISTILLATION,),
 }
 """By method; the ones a method is built of come after its own."""
