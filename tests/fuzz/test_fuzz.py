@@ -22,7 +22,7 @@ def test_readers_accept_or_refuse_in_one_line(tmp_path: Path) -> None:
     assert not bad, f"seed {SEED}\n" + "\n".join(bad)
     assert all(sum(one.kinds.values()) == INPUTS for one in counts.values())
     # The damage is neither so heavy that nothing is read, nor so light that nothing is noticed.
-    assert all(one.kinds["refused"] for one in counts.values())
+    assert all(one.kinds["refused"] for name, one in counts.items() if name != "class names")  # Any text may be one.
     assert sum(bool(one.kinds["accepted"]) for one in counts.values()) > len(counts) / 2
 
 
