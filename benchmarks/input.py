@@ -54,7 +54,12 @@ def write_pictures(folder: Path, count: int) -> DomainConfig:
         Image.fromarray((enlarged + noise).clip(0, 255).round().astype(np.uint8)).save(image_file)
         label.save(label_file)
     return DomainConfig(
-        layout="folder", root=str(folder), classes=list(STREETS_CLASSES), size=TRAINING_SIZE, labelled=True
+        layout="folder",
+        root=str(folder),
+        classes=list(STREETS_CLASSES),
+        size=TRAINING_SIZE,
+        resize="squeeze",
+        labelled=True,
     )
 
 

@@ -30,4 +30,5 @@ def accept(line: str) -> None:
         own = experiment is None or "/" in experiment or Path(experiment).suffix == ".yaml"
         assert own or experiment in preset_names(), f"{line}: no preset {experiment}"
         if "overrides" in options:
-            build_config(read_experiment(ANY_PRESET if own else experiment)[1], options["overrides"])
+            method = ["--method.name=distill"] if command == "distill" else []
+            build_config(read_experiment(ANY_PRESET if own else experiment)[1], [*options["overrides"], *method])

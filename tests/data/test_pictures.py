@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from adaptseg.data.files import UInt8Array, decode_image, look_up, resize_image, resize_label
 from adaptseg.errors import InputError
@@ -30,13 +30,13 @@ def png(image: Image.Image, **options: Any) -> bytes:
 
 
 def by_pillow(data: bytes) -> UInt8Array:
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    return np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
 
 
 def test_every_kind_of_png_is_decoded_as_pillow_does() -> None:
     image = Image.fromarray(picture(61, 83))
     exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: turned by 90 degrees. Labels are not turned, so images must not be.
+    exif[0x0112] = 6  # Orientation: to be turned by 90 degrees.
     gamma = PngImagePlugin.PngInfo()
     gamma.add(b"gAMA", (100000).to_bytes(4, "big"))
     kinds = {

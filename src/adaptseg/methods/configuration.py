@@ -42,7 +42,7 @@ def build_config(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> E
         InputError: a key or value is not accepted; the message names it.
     """
     overrides = list(overrides)
-    content = with_recipe(content, overrides)
+    content, note = with_recipe(content, overrides)
     method = _method_name(content, overrides)
     options = content.get("method") or {}
     # Another method than the YAML's: its options take their defaults, but for those both methods have.
@@ -58,29 +58,34 @@ def build_config(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> E
     parser = experiment_parser(method)
     try:
         values = parser.parse_args(overrides, namespace=parser.parse_object(content))
-        return ExperimentConfig(**vars(parser.instantiate(values)))
+        config = ExperimentConfig(**vars(parser.instantiate(values)))
     except InputError:
         raise
     except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
         raise _in_our_words(error, content, overrides, types) from error
+    if note:  # Of a configuration that is right: an error stays a single line.
+        print(f"adaptseg: {note}", file=sys.stderr)
+    return config
 
 
-def with_recipe(content: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """Return the experiment laid over its recipe, if it has one; an option `--preset` is taken out of `overrides`."""
+def with_recipe(content: Mapping[str, Any], overrides: list[str]) -> tuple[dict[str, Any], str]:
+    """Return the experiment laid over its recipe, if it has one, and what is to be said of a recipe nobody named.
+
+    An option `--preset` is taken out of `overrides`.
+    """
     content = dict(content)
     named = content.pop("preset", None)
     named = _take(overrides, "preset") or named
     if named is not None:
         if not isinstance(named, str):
             raise InputError(f"preset is {named!r}; give the name of a recipe, such as laptop")
-        return _laid_over(read_recipe(named), content)
+        return _laid_over(read_recipe(named), content), ""
     missing = [key for key in ("method", "train") if key not in content] if "model" in content else RECIPE_SECTIONS
     if not missing:
-        return content
+        return content, ""
     name = "gpu" if _has_cuda() else "laptop"
     recipe = {key: value for key, value in read_recipe(name).items() if key in missing}
-    print(f"adaptseg: no preset named: {', '.join(recipe)} of the recipe {name!r} by the device", file=sys.stderr)
-    return _laid_over(recipe, content)
+    return _laid_over(recipe, content), f"no preset named: {', '.join(recipe)} of the recipe {name!r} by the device"
 
 
 def _has_cuda() -> bool:

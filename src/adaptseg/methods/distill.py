@@ -45,10 +45,9 @@ class DistillConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
+        super().__post_init__()
         if self.temperature <= 0:
             raise InputError(f"method.temperature is {self.temperature}; give a positive number, such as 1 or 2")
-        if self.lambda_soft < 0:
-            raise InputError(f"method.lambda_soft is {self.lambda_soft}; give 0 or more")
 
 
 class Distill(Method):
