@@ -127,6 +127,32 @@ def smoothed(folder: Path) -> None:
         save(folder / f"source/images/{path.name}", np.array(Image.fromarray(photograph(index)).resize((480, 360))))
 
 
+def copied(folder: Path, suffix: str) -> None:
+    for path in folder.iterdir():
+        Image.open(path).convert("RGB").save(path.with_suffix(suffix))
+
+
+def of_converted_images(folder: Path) -> None:
+    copied(folder / "source/images", ".jpg")
+
+
+def of_converted_labels(folder: Path) -> None:
+    copied(folder / "source/labels", ".tif")
+
+
+def of_converted_photographs(folder: Path) -> None:
+    copied(folder / "target", ".webp")
+
+
+def of_converted_renderings(folder: Path) -> None:
+    """One folder, names that tell images from labels."""
+    for kind in ("images", "labels"):
+        for path in (folder / "source" / kind).iterdir():
+            path.rename(folder / f"source/{kind}_{path.name}")
+    for path in (folder / "source").glob("images_*"):
+        Image.open(path).save(path.with_suffix(".jpg"))
+
+
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
@@ -137,6 +163,10 @@ def smoothed(folder: Path) -> None:
         (of_one_class, "two are needed"),
         (of_two_kinds, "could both be the labels, and they differ; say which with --labels"),
         (smoothed, "borders are smoothed"),
+        (of_converted_images, "images/0000.png: two images of one name (and 5 more such pairs); keep one of them"),
+        (of_converted_labels, "labels/0000.tif: two labels of one name (and 5 more such pairs); keep one of them"),
+        (of_converted_photographs, "two images of one name (and 5 more such pairs); keep one of them"),
+        (of_converted_renderings, "two images of one name (and 5 more such pairs); keep one of them"),
     ],
 )
 def test_refused_in_one_line_with_the_cure(folders: Path, break_it: Callable[[Path], None], says: str) -> None:
@@ -144,6 +174,17 @@ def test_refused_in_one_line_with_the_cure(folders: Path, break_it: Callable[[Pa
     with pytest.raises(InputError) as refusal:
         proposed(folders)
     assert says in str(refusal.value)
+
+
+def test_the_suffix_alone_may_tell_images_from_labels(folders: Path) -> None:
+    for path in (folders / "source/images").iterdir():
+        Image.open(path).save(folders / f"source/{path.stem}.jpg")
+    for path in (folders / "source/labels").iterdir():
+        path.rename(folders / "source" / path.name)
+    shutil.rmtree(folders / "source/images")
+    _, config = proposed(folders)
+    assert (config.source.images, config.source.labels) == ("{name}.jpg", "{name}.png")
+    assert not check(config, uses_target=True, workers=0).fails
 
 
 def test_labels_may_lie_elsewhere(folders: Path) -> None:

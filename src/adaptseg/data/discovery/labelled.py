@@ -16,7 +16,7 @@ from adaptseg.data.discovery.families import DRAWINGS, families
 from adaptseg.data.discovery.label_samples import Key, LabelSample, look, read_labels
 from adaptseg.data.discovery.names import CLASS_FILES, Naming, namings
 from adaptseg.data.discovery.naming import BACKGROUNDS, IGNORED, Named, name_labels, plain
-from adaptseg.data.discovery.pairing import Candidate, candidates, narrowed
+from adaptseg.data.discovery.pairing import Candidate, candidates, narrowed, refuse_twins
 from adaptseg.data.discovery.words import OTHER_SPLITS, SPLITS
 from adaptseg.data.files import FolderTree, is_image
 from adaptseg.data.label_spaces import VOID
@@ -104,7 +104,10 @@ def find_labelled(source: Path, labels: Path | None = None) -> Labelled | None:
     beside = _beside(tree, names, source, labels)
     if pictures:
         return _chosen(tree, pictures, beside)
-    return _drawn(tree, found[0], beside) if found else None
+    if not found:
+        return None
+    refuse_twins(tree, found[0])
+    return _drawn(tree, found[0], beside)
 
 
 def _names(tree: FolderTree, source: Path, labels: Path | None) -> tuple[list[str], list[str], list[str]]:
@@ -150,6 +153,7 @@ def _chosen(tree: FolderTree, found: Sequence[Candidate], beside: Sequence[Namin
     if not readings:
         raise failure or InputError(f"{tree.root}: no labels; give --labels PATH")
     readings.sort(key=lambda item: (-(item[0] > 0.9), -item[1], -item[0]))
+    refuse_twins(tree, readings[0][2])
     result = _pictured(tree, readings[0][2], readings[0][3], readings[0][4])
     _refuse_rivals(tree, readings)
     more = [one.labels.text for one in rivals if one is not readings[0][2] and one.labels.text != best.labels.text]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
-from adaptseg.data.discovery.families import DRAWINGS, WILD, Family
+from adaptseg.data.discovery.families import DRAWINGS, PICTURES, WILD, Family
 from adaptseg.data.discovery.words import OTHER_SPLITS, SPLITS
+from adaptseg.data.files import FolderTree, is_image
+from adaptseg.data.layouts.pairing import of_one_name
 
 SAMPLED_KEYS = 24
 SURE = 5
@@ -145,3 +148,38 @@ def _within(family: Family, head: str) -> Family:
     else:
         parts.append(head)
     return replace(family, folder=tuple(parts), files=files)
+
+
+def refuse_twins(tree: FolderTree, pair: Candidate) -> None:
+    """Refuse images, or labels, of which there are two of one name, such as `0001.png` and `0001.jpg`.
+
+    Where nothing but the suffix tells images from labels, it tells which of several is meant, too.
+
+    Raises:
+        InputError: there are such files.
+    """
+    images, labels = pair.images, pair.labels
+    if (images.folder, images.prefix, images.suffix) == (labels.folder, labels.prefix, labels.suffix):
+        return
+    names = tree.names("")
+    for family, other, what in ((images, labels, "images"), (labels, images, "labels")):
+        refuse_same_stems(tree, names, [family.files[key] for key in pair.keys], {*other.files.values()}, what)
+
+
+def refuse_same_stems(
+    tree: FolderTree, names: Sequence[str], taken: Sequence[str], others: Set[str], what: str
+) -> None:
+    """Refuse pictures among `names`, but not of `others`, that are called as one of `taken` up to the suffix.
+
+    Raises:
+        InputError: there are such files.
+    """
+    known = {PurePosixPath(name).with_suffix(""): name for name in sorted(taken)}
+    twice = [
+        (min(one, name), max(one, name))
+        for name in names
+        if name not in others and (is_image(name) or (what == "labels" and PurePosixPath(name).suffix in PICTURES))
+        and (one := known.get(PurePosixPath(name).with_suffix(""), name)) != name
+    ]  # fmt: skip
+    if twice:
+        raise of_one_name(tree, sorted(twice), what, "keep one of them, and move the other out of the folder")

@@ -11,6 +11,7 @@ from typing import Any
 from adaptseg.config import MAX_PIXELS
 from adaptseg.data.discovery.labelled import Labelled, as_named, find_labelled
 from adaptseg.data.discovery.naming import BACKGROUNDS, IGNORED, plain
+from adaptseg.data.discovery.pairing import refuse_same_stems
 from adaptseg.data.files import FolderTree, image_size, is_image
 from adaptseg.data.label_spaces import VOID
 from adaptseg.data.layouts.pairing import few
@@ -156,6 +157,7 @@ def _target(target: Path) -> tuple[Unlabelled, Labelled | None]:
     labelled = _labelled_target(target)
     if labelled is None:
         plainly = [name for name in images if name.startswith("images/")] or images
+        refuse_same_stems(tree, plainly, plainly, set(), "images")
         left = len(images) - len(plainly)
         notes = [f"{left} images outside of images/ are left out"] if left else []
         return Unlabelled(target, {}, plainly, films, notes), None

@@ -153,11 +153,16 @@ def find(tree: FolderTree, where: Place, fits: Callable[[str], bool], what: str)
         else:
             found.files[key] = name
     if twice:
-        one, other = twice[0]
-        more = f" (and {len(twice) - 1} more such pairs)" if twice[1:] else ""
-        cure = f"keep one of them, or say which with {what}, such as {what}: {_example(where, one)}"
-        raise InputError(f"{tree.where(one)} and {tree.where(other)}: two {what} of one name{more}; {cure}")
+        cure = f"keep one of them, or say which with {what}, such as {what}: {_example(where, twice[0][0])}"
+        raise of_one_name(tree, twice, what, cure)
     return found
+
+
+def of_one_name(tree: FolderTree, twice: Sequence[tuple[str, str]], what: str, cure: str) -> InputError:
+    """Return the error on pairs of images, or of labels, that have one name."""
+    one, other = map(tree.where, twice[0])
+    more = f" (and {len(twice) - 1} more such pairs)" if twice[1:] else ""
+    return InputError(f"{one} and {other}: two {what} of one name{more}; {cure}")
 
 
 def _example(where: Place, name: str) -> str:
