@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,12 @@ def test_look_up() -> None:
         values = np.random.default_rng(1).integers(0, highest, (30, 40), kind, endpoint=True)
         np.testing.assert_array_equal(look_up(table, values), table[values])
         np.testing.assert_array_equal(look_up(table, values[::2, ::-1]), table[values[::2, ::-1]])
+
+
+def test_a_guessed_range_is_said_once_for_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for value, name in ((1000, "a"), (900, "b")):
+        data = png(Image.fromarray(np.full((9, 9), value, np.uint16)))
+        assert decode_image(data, str(tmp_path / name))[0, 0, 0] == round(value / 1023 * 255)
+        decode_image(data, str(tmp_path / name), (0, 4000))  # A known range is nothing to say.
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}: images of more than 8 bits, of unknown range: 0 … 1023 become 0 … 255" in line

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,31 +16,10 @@ from PIL import ExifTags, Image
 
 from adaptseg.config import MAX_PIXELS
 from adaptseg.errors import InputError, require_extra
+from adaptseg.text import plain
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".gif",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".heic",
-        ".heif",
-    ]
-)
+_BROWSERS = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".avif", ".heic", ".heif"}
+IMAGE_SUFFIXES = frozenset(_BROWSERS | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"})
 HEIF_SUFFIXES = frozenset({".heic", ".heif"})
 """Of these the extra `heic` has the decoder."""
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "AVIF", "JPEG2000")
@@ -231,8 +212,22 @@ def decode_image(data: bytes, where: str, value_range: tuple[float, float] | Non
         return pixels
     deep = deep_values(data, where)
     if deep is not None:
-        return _scaled(deep, value_range or _guessed_range(deep, where))
+        if value_range is None:
+            value_range = _guessed_range(deep, where)
+            say_guessed(str(Path(where).parent), value_range)
+        return _scaled(deep, value_range)
     return rgb_pixels(open_image(data, where), where)
+
+
+@cache
+def say_guessed(folder: str, value_range: tuple[float, float]) -> None:
+    """Say once how a folder's images of unknown range are read: they may come out too dark or too bright."""
+    low, high = value_range
+    print(
+        f"adaptseg: {plain(folder)}: images of more than 8 bits, of unknown range: {low:g} … {high:g} become 0 … 255;"
+        " a network that was trained on such images keeps their range",
+        file=sys.stderr,
+    )
 
 
 def rgb_pixels(image: Image.Image, where: str) -> UInt8Array:
