@@ -1,4 +1,4 @@
-"""What `adaptseg bench` measures: imported without torch, for the command's help."""
+"""What `python -m benchmarks` measures, and at what size."""
 
 from __future__ import annotations
 

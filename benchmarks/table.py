@@ -1,4 +1,4 @@
-"""What `adaptseg bench` measures and prints."""
+"""What `python -m benchmarks` measures and prints."""
 
 from __future__ import annotations
 
