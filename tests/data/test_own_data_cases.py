@@ -283,3 +283,12 @@ def test_sideways_photographs_are_upright(cases: Path, name: str) -> None:
     if sample.label is not None:
         np.testing.assert_array_equal(sample.label, train_ids(label))
     assert not checked(cases / name, {}).fails
+
+
+@pytest.mark.parametrize(("resize", "warned"), [("keep", "crops away"), ("squeeze", "distort")])
+def test_a_box_of_another_ratio_is_warned_of_with_one_that_fits(cases: Path, resize: str, warned: str) -> None:
+    options = [f"--source.resize={resize}", f"--target.resize={resize}", "--prepared=null"]
+    config = build_config(read_experiment(str(cases / "70-aspect-squeezed" / "mine.yaml"))[1], options)
+    texts = {found.role: found.text for found in check(config, True, 0).findings if warned in found.text}
+    assert texts.keys() == {"source", "target"}
+    assert all("size [120, 88]" in text for text in texts.values()), texts
