@@ -31,6 +31,10 @@ def run(options: Namespace) -> None:
     """Write a page on a run, or on several side by side: scores, curves, confusions, pictures."""
     from adaptseg.models.devices import choose_device
     from adaptseg.reports.comparison import write_report
+    from adaptseg.reports.trust import trust_at_the_end
 
-    written = write_report(options.runs, options.out, options.baseline, choose_device(options.device))
+    device = choose_device(options.device)
+    if len(options.runs) == 1:
+        trust_at_the_end(options.runs[0], device, options.baseline)
+    written = write_report(options.runs, options.out, options.baseline, device)
     print(f"written: {written}")

@@ -59,7 +59,7 @@ def run(options: Namespace) -> None:
             print(plain(line), flush=True)
         return
     from adaptseg.distributed import is_main
-    from adaptseg.reports.terminal import print_selection, print_table
+    from adaptseg.reports.terminal import print_selection, print_table, print_trust
 
     if options.seeds:
         out = Path(config.out or Path("runs", name))
@@ -73,6 +73,7 @@ def run(options: Namespace) -> None:
     if is_main():
         print_table([columns])
         print_selection(columns)
+        print_trust(columns)
         print(f"written: {out}")
         if (out / "report.html").is_file():
             print(f"report: {out / 'report.html'}")

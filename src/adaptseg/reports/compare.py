@@ -17,6 +17,7 @@ from adaptseg.models.devices import choose_device
 from adaptseg.reports.comparison import report_on_columns
 from adaptseg.reports.page import report_at_the_end
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
+from adaptseg.reports.trust import trust_at_the_end
 from adaptseg.text import for_markdown
 from adaptseg.training.checkpoint import differences, saved_checkpoints
 from adaptseg.training.loop import train
@@ -43,8 +44,10 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def train_and_report(config: ExperimentConfig, run: Path, resume: bool = False, allow_changes: bool = False) -> None:
-    """Train as `training.loop.train` does, and write the run's page where `train.report` asks for it."""
+    """Train as `training.loop.train` does, see what can be trusted, and write the page where `train.report` asks."""
     train(config, run, resume, allow_changes)
+    if is_main():
+        trust_at_the_end(run, choose_device(config.train.device))
     if config.train.report and is_main():
         report_at_the_end(run, choose_device(config.train.device))
 

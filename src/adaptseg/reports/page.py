@@ -127,7 +127,7 @@ def read_baseline(path: Path, run: Run) -> Run:
 
 def run_page(run: Run, baseline: Run | None, device: torch.device) -> str:
     """Return the HTML of a run's page."""
-    notes = []
+    notes = list(((run.result or {}).get("trust") or {}).get("lines") or ())
     if run.result is None:
         notes.append(
             f"This run is not finished: {run.steps} of {run.config.train.steps} iterations are logged, and there is no"

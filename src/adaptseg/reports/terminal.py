@@ -78,6 +78,13 @@ def print_selection(column: SeedRuns) -> None:
             )
 
 
+def print_trust(column: SeedRuns) -> None:
+    """Print what the last step of each run's training says of its result without labels of the target."""
+    for run, result in zip(column.runs, column.results, strict=True):
+        for line in (result.get("trust") or {}).get("lines") or ():
+            print(plain(f"{run}: {line}"))
+
+
 def _miou(snapshot: Mapping[str, Any]) -> str:
     return "" if snapshot["miou"] is None else f", {100 * snapshot['miou']:.1f}"
 
