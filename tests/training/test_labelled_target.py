@@ -15,7 +15,7 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
 from adaptseg.methods import METHODS
 from adaptseg.methods.configuration import build_config
-from adaptseg.training.checkpoint import read_card
+from adaptseg.segmenter.checkpoint_card import read_card
 from adaptseg.training.dry_run import dry_run
 from adaptseg.training.loop import train
 from tests.conftest import CLASSES, logged_iterations, write_images
