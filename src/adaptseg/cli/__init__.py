@@ -28,6 +28,7 @@ from adaptseg.cli import (
     prepare,
     presets,
     report,
+    suggest,
     train,
 )
 from adaptseg.cli.parser import Parser
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "budget": budget,
     "evaluate": evaluate,
     "predict": predict,
+    "suggest": suggest,
     "report": report,
     "export": export,
     "app": app,
