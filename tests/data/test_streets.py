@@ -167,5 +167,5 @@ def test_some_images_by_their_names() -> None:
         image, label = render("game", "val", number, SIZE)
         np.testing.assert_array_equal(some.image(index), image)
         np.testing.assert_array_equal(some.label(index), label)
-    with pytest.raises(InputError, match="none of 12 images match include .* they are like game-val-00000"):
+    with pytest.raises(InputError, match=r"none of 12 images match include .* they are like game-val-00000"):
         Streets(replace(config, include=["camera-*"]))

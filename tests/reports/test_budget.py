@@ -124,7 +124,9 @@ def test_fewer_images_are_among_more_and_seeds_draw_others() -> None:
     assert pool.names(3, 25)[:10] == pool.names(3, 10)
     assert pool.names(3, 10) != pool.names(4, 10)
     assert len(set(pool.names(3, 40))) == 40
-    renamed = LabelPool(pool.section, {f"x/{name}": digest for name, digest in reversed(pool.digests.items())})
+    renamed = LabelPool(
+        pool.section, {f"x/{name}": digest for name, digest in sorted(pool.digests.items(), reverse=True)}
+    )
     assert renamed.names(3, 10) == [f"x/{name}" for name in pool.names(3, 10)]  # Pixels decide, not names.
     chosen = pool_of(40, chosen=("im[a]ge-7", "im[a]ge-3"))
     assert chosen.names(0, 2) == chosen.names(1, 2) == ["im[a]ge-7", "im[a]ge-3"]
