@@ -229,14 +229,17 @@ def test_which_images_may_be_labelled(tmp_path: Path) -> None:
         open_pool(build_config(content | {"target_labelled": same}))
 
     suggestion = tmp_path / "suggestion.json"
-    suggestion.write_text(json.dumps({"names": ["c[1]", "a"], "by": "entropy"}))
+    suggestion.write_text(json.dumps({"images": [{"rank": 1, "name": "c[1]"}, {"rank": 2, "name": "a"}]}))
     assert open_pool(config, suggestion).names(5, 1) == ["c[1]"]
     for text, message in (
-        ('{"names": ["a", "x", "y"]}', "2 of 3 names are not among the labelled target images: x, y;"),
-        ('{"names": ["d"]}', "1 of 1 names are evaluated on: d;"),
-        ('{"names": [1]}', "no list under"),
-        ("[]", "no list under"),
-        ("", "no list under"),
+        (
+            '{"images": [{"name": "a"}, {"name": "x"}, {"name": "y"}]}',
+            "2 of 3 names are not among the labelled target images: x, y;",
+        ),
+        ('{"images": [{"name": "d"}]}', "1 of 1 names are evaluated on: d;"),
+        ('{"images": [{"name": 1}]}', "no images with names"),
+        ("[]", "no images with names"),
+        ("", "no images with names"),
     ):
         suggestion.write_text(text)
         with pytest.raises(InputError) as error:

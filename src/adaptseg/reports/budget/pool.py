@@ -84,7 +84,7 @@ def open_pool(config: ExperimentConfig, choose: Path | None = None) -> LabelPool
 
     Args:
         config: the experiment.
-        choose: JSON file with `names`, images in the order in which they are to be labelled.
+        choose: a `suggestion.json`: its images are labelled first to last.
 
     Raises:
         InputError: there are no labels, or the file names other images.
@@ -130,12 +130,12 @@ def _digests(domain: Domain) -> list[bytes]:
 def _chosen(path: Path, kept: Mapping[str, bytes], found: Mapping[str, bytes]) -> tuple[str, ...]:
     """The names that a file lists, each once."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["names"]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
-            raise ValueError("names is no list of names")
+        names = [image["name"] for image in json.loads(path.read_text(encoding="utf-8"))["images"]]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError("images have no names")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # JSON may hold anything.
         raise InputError(
-            f'--choose {path}: no list under "names" ({error}); give the suggestion.json of `adaptseg suggest`'
+            f"--choose {path}: no images with names ({error}); give the suggestion.json of `adaptseg suggest`"
         ) from error
     unknown = [name for name in names if name not in kept]
     if unknown:
