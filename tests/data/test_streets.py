@@ -159,6 +159,19 @@ def test_unknown_style_is_refused() -> None:
         render("photo", "train", 0, SIZE)
 
 
+def test_a_label_map_gives_rendered_classes_the_names_of_another_label_space() -> None:
+    config = DomainConfig(layout="streets", root="game", label_map={"traffic light": "traffic sign", 13: "car"})
+    names = [Streets(config).raw_classes[value] for value in range(len(STREETS_CLASSES))]
+    expected = {"traffic light": "traffic sign", "bus": "car"}
+    assert names == [expected.get(name, name) for name in STREETS_CLASSES]
+
+
+@pytest.mark.parametrize("key", ["lamp post", 14, "#ff0000"])
+def test_a_label_map_of_something_else_is_refused(key: str | int) -> None:
+    with pytest.raises(InputError, match="which streets do not render; choose of road, "):
+        Streets(DomainConfig(layout="streets", root="game", label_map={key: "car"}))
+
+
 def test_some_images_by_their_names() -> None:
     config = DomainConfig(layout="streets", root="game", split=["val"], count=12, size=SIZE, include=["*-0000[37]"])
     some = Streets(config)
