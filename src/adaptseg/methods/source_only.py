@@ -27,8 +27,8 @@ class SourceOnlyConfig(MethodConfig):
 class SourceOnly(Method):
     """Supervised segmentation: Σ λ_seg CE(source).
 
-    Never sees a target image but a labelled one. That is why λ_adv = 0 is not the same: there, target images would still move
-    the running statistics of batch norm.
+    Never sees a target image without a label. That is why λ_adv = 0 is not the same: there, target images would still
+    move the running statistics of batch norm.
     """
 
     uses_target = False
