@@ -103,9 +103,9 @@ def on_meta(batch: Batch) -> Batch:
 @pytest.mark.parametrize("name", METHODS)
 def test_the_step_needs_no_values(name: str, experiment: dict[str, Any], tmp_path: Path) -> None:
     method = ready(name, experiment, tmp_path)
-    source, target = on_meta(random_batch(0, True)), on_meta(random_batch(1, False))
+    source, target, labelled = (on_meta(random_batch(seed, seed != 1)) for seed in range(3))
     with NothingFromTheHost() as mode, NoLists(mode.copied):
-        losses = method.iteration(source, target)
+        losses = method.iteration(source, target, labelled)
         FiniteWatch().see(1, losses, method.parameters(), [])
     assert not mode.copied
     for loss in losses.values():
