@@ -3,7 +3,7 @@
 A stream of bits, highest first: 32 bits, number N of values; 5 bits, width of a value less 1 (here 8 bits); four
 times 4 bits, widths of lengths less 1; until N values are there: 1 bit, whether one value is repeated; 2 bits, which
 width the length has; the length less 1; and the value once, or as many values. The values are the picture's red, green,
-blue and alpha, row by row (N = 4 · height · width); a brush leaves alpha behind. It is the format of the package rle-pack.
+blue and alpha, row by row (N = 4 · height · width); a brush leaves alpha behind. Format: rle-pack.
 """
 
 from __future__ import annotations
