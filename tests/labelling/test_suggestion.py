@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from adaptseg.cli import main
-from adaptseg.config import DomainConfig, ModelConfig
+from adaptseg.config import ModelConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.experiment import write_config
@@ -87,7 +87,10 @@ def test_what_is_written_is_read_as_training_data(
     assert content["candidates"] == 8
     assert content["left_out"] == {"labelled or evaluated": 1, "copies": 1}
     block = yaml.safe_load(printed.out.partition("\n\nCorrect")[2].partition("\n\n")[2])["target_labelled"]
-    domain = Domain(DomainConfig(**block, labelled=True), label_space(CLASSES))
+    own = small_experiment(tmp_path)
+    own["target"]["label_map"] = {7: "sky", "default": "void"}  # Of other labels: these have their own.
+    config = build_config({**own, "target_labelled": block})
+    domain = Domain(config.domain("target_labelled"), label_space(CLASSES))
     assert sorted(domain.layout.names) == sorted(row["name"] for row in content["images"])
     for row in content["images"]:
         index = list(domain.layout.names).index(row["name"])
@@ -118,6 +121,17 @@ def test_again_it_is_the_same_and_what_is_labelled_is_left_out(run: Path, photog
     digests = [{row["digest"] for row in made["images"]} for made in (first, rest)]
     assert len(digests[0] | digests[1]) == 8
     assert rest["left_out"]["labelled or evaluated"] >= 5
+
+
+def test_what_the_run_was_trained_on_is_left_out(run: Path, photographs: Path, tmp_path: Path) -> None:
+    first = suggest(run, photographs, tmp_path / "a", "-n", "3")
+    own = yaml.safe_load((run / "config.yaml").read_text())
+    own["target_labelled"] = {"root": str(tmp_path / "a"), "label_map": dict(enumerate(CLASSES))}
+    (run / "config.yaml").write_text(yaml.safe_dump(own))
+    rest = suggest(run, photographs, tmp_path / "b", "-n", "5", "--by", "combined")
+    assert rest["candidates"] == 5
+    assert not {row["digest"] for row in first["images"]} & {row["digest"] for row in rest["images"]}
+    assert rest["images"][0]["scores"]["novelty"] > 0
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ def write_formats(to_label: ToLabel, formats: Sequence[str], place: str) -> list
 
 def yaml_block(out: Path, space: LabelSpace) -> str:
     """Return the lines of an experiment that train on the labels in a folder."""
-    content = {"layout": "folder", "root": str(out.absolute()), "classes": list(space.classes)}
-    text: str = yaml.safe_dump({"target_labelled": content}, sort_keys=False, allow_unicode=True, width=100)
+    # Not `classes`: a label_map of the target, which is taken over, would override them.
+    names = dict(enumerate(space.classes))
+    content = {"layout": "folder", "root": str(out.absolute()), "label_map": names}
+    text: str = yaml.safe_dump(
+        {"target_labelled": content}, default_flow_style=None, sort_keys=False, allow_unicode=True, width=100
+    )
     return text

@@ -161,7 +161,7 @@ def _annotated_classes(label_map: LabelMap | None, names: Sequence[str], numbere
         return {str(number): name for number, name in label_map.values.items()}
     known = {name: name for name in (*label_map.values.values(), *label_map.colors.values())}
     known |= {**{name: name for name in label_map.names.values()}, **label_map.names}
-    return {**known, VOID: known.get(VOID, VOID)}
+    return known if label_map.default == VOID else {**known, VOID: known.get(VOID, VOID)}
 
 
 def used_names(known: Mapping[str, Drawing | Panoptic]) -> list[str]:
