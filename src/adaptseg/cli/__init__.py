@@ -15,6 +15,7 @@ from typing import Protocol
 
 from adaptseg.cli import (
     app,
+    budget,
     check,
     compare,
     completion,
@@ -28,6 +29,7 @@ from adaptseg.cli import (
     prepare,
     presets,
     report,
+    suggest,
     train,
 )
 from adaptseg.cli.parser import Parser
@@ -53,9 +55,11 @@ COMMANDS: dict[str, Command] = {
     "prepare": prepare,
     "distill": distill,
     "compare": compare,
+    "budget": budget,
     "evaluate": evaluate,
     "predict": predict,
     "drift": drift,
+    "suggest": suggest,
     "report": report,
     "export": export,
     "app": app,
@@ -104,7 +108,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"adaptseg: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except Preempted as preempted:
-        print(f"adaptseg: {preempted}; its checkpoint is complete, --resume goes on from there", file=sys.stderr)
+        print(
+            f"adaptseg: {preempted}; its checkpoint is complete: --resume goes on (compare, budget: by themselves)",
+            file=sys.stderr,
+        )
         raise SystemExit(EXIT_RESUMABLE) from None
     except BrokenPipeError:
         # The reader of our output (head, less) has left; there is nobody to tell. 141 = 128 + SIGPIPE.
