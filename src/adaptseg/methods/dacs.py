@@ -6,12 +6,14 @@ Tranheden et al., "DACS: Domain Adaptation via Cross-domain Mixed Sampling", WAC
     mixed        half of the classes of a source image, cut out and pasted onto a target image, with labels likewise
                  (ClassMix, Olsson et al., WACV 2021), then jittered in colour and blurred
     segmenter    Σ λ_seg (CE(source) + λ_mix CE(mixed))                                            (equation 2)
+                 + λ_labelled Σ λ_seg CE(labelled target), of which a share of the cut-outs is too
 
 In CE(mixed) the pasted pixels weigh 1, the target's pixels the share of the image of which the teacher is sure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -23,6 +25,7 @@ from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
 from adaptseg.methods.base import Method, level_weights, segment_source
+from adaptseg.methods.color_jitter import ColorJitter, GaussianBlur
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.teacher import Teacher
 from adaptseg.models.batch_norm import running_statistics_kept
@@ -80,19 +83,22 @@ class DACS(Method):
 
     def __init__(self, segmenter: Segmenter, config: ExperimentConfig, options: DACSConfig) -> None:
         """Build the teacher."""
-        from kornia import augmentation  # Slow to import, and only self-training needs it.
-
         super().__init__(segmenter, config)
         self.options = options
         self.lambda_seg = level_weights("lambda_seg", options.lambda_seg, config.model.levels)
         self.teacher = Teacher(segmenter, options.teacher_momentum)
         strength = options.jitter
-        self.augment = torch.nn.Sequential(
-            augmentation.ColorJiggle(strength, strength, strength, strength, p=0.8),
-            augmentation.RandomGaussianBlur((13, 13), (0.15, 1.15), p=0.5),
+        self.jitter = ColorJitter(
+            brightness=strength, contrast=strength, saturation=strength, hue=strength, probability=0.8, additive=True
         )
+        self.blur = GaussianBlur(size=13, sigma=(0.15, 1.15), probability=0.5)
 
-    def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+    def iteration(self, source: Batch, target: Batch | None, labelled: Batch | None = None) -> dict[str, Tensor]:
+        """Take `step`, in which labelled target images are cut out too, then learn from these themselves."""
+        losses = self.step(self.in_target_style(source, target), target, labelled)
+        return losses if labelled is None else losses | self.learn_labelled(labelled)
+
+    def step(self, source: Batch, target: Batch | None, labelled: Batch | None = None) -> dict[str, Tensor]:
         """Add the gradients of one iteration: source, then mixed images."""
         assert target is not None
         self.teacher.follow(self.segmenter)
@@ -101,9 +107,32 @@ class DACS(Method):
         with running_statistics_kept(self.segmenter) if target_only else nullcontext():
             losses = self.learn_source(source)
         weights = self.pseudo_weights(confidence, pseudo_labels, target)
-        losses["mix"] = self.learn_mixed(source, target["image"], pseudo_labels, weights)
+        cut_from = source if labelled is None else self.with_labelled(source, labelled)
+        losses["mix"] = self.learn_mixed(cut_from, target["image"], pseudo_labels, weights)
         losses |= self.learn_target(target["image"], pseudo_labels, weights)
         return losses | {"confidence": confidence.mean()}
+
+    def with_labelled(self, source: Batch, labelled: Batch) -> Batch:
+        """Return what is cut out of: each source image gives way to a labelled target image by `train.labelled_share`.
+
+        Raises:
+            InputError: the two are of different sizes.
+        """
+        labels, others = source["label"], labelled["label"]
+        assert labels is not None
+        assert others is not None
+        if labels.shape[1:] != others.shape[1:]:
+            raise InputError(
+                f"method {self.options.name} mixes images of one size, but the source's batch is {_sizes(labels)}, that"
+                f" of the labelled target {_sizes(others)}; set target_labelled.size, or train.crop, to one size"
+            )
+        taken = torch.rand(len(labels), device=labels.device) < self.config.train.labelled_share
+        place = torch.arange(len(labels), device=labels.device) % len(others)
+        return Batch(
+            image=torch.where(taken.view(-1, 1, 1, 1), labelled["image"][place], source["image"]),
+            label=torch.where(taken.view(-1, 1, 1), others[place], labels),
+            names=source["names"],
+        )
 
     def learn_source(self, source: Batch) -> dict[str, Tensor]:
         """Add the gradients of the source's cross-entropy; return the losses by name."""
@@ -149,13 +178,12 @@ class DACS(Method):
 
     def augmented(self, images: Tensor) -> Tensor:
         """Return images (N, 3, H, W), values 0 … 255, jittered in colour and blurred, each in its own way."""
-        return transformed(self.augment, images)
+        return self.blur(transformed(self.jitter, images))
 
 
-def transformed(transform: torch.nn.Module, images: Tensor) -> Tensor:
+def transformed(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Return images (N, 3, H, W), values 0 … 255, after a transform of values 0 … 1."""
-    changed: Tensor = transform((images / 255).clamp(0, 1))
-    return changed * 255
+    return transform((images / 255).clamp(0, 1)) * 255
 
 
 def class_mix(

@@ -3,6 +3,7 @@
 Chen et al., "Domain Adaptation for Semantic Segmentation with Maximum Squares Loss", ICCV 2019:
 Σ λ_seg CE(source) - Σ λ_square Σ w p² / 2 on the target (equation 3), with image-wise class weights (equation 9):
 w = 1 / (n_c^α (HW)^(1-α)), where n_c pixels of the image are predicted to be of the pixel's class c.
+Labelled target images add + λ_labelled Σ λ_seg CE(labelled target), on images that are never blurred.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptseg.config import ExperimentConfig, require_in
 from adaptseg.data.loader import Batch
+from adaptseg.methods.color_jitter import GaussianBlur
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 from adaptseg.segmenter.segmenter import Segmenter
 
@@ -42,13 +44,9 @@ class MaxSquare(MinEnt):
     """MinEnt with the maximum squares loss in place of the entropy."""
 
     def __init__(self, segmenter: Segmenter, config: ExperimentConfig, options: MaxSquareConfig) -> None:
-        """Build the blur where it is wanted."""
+        """Take the options."""
         super().__init__(segmenter, config, options)
-        self.blur: nn.Module = nn.Identity()
-        if options.blur:
-            from kornia.augmentation import RandomGaussianBlur  # Slow to import.
-
-            self.blur = RandomGaussianBlur((7, 7), (0.05, 1.0), p=0.5)
+        self.blur = GaussianBlur(size=7, sigma=(0.05, 1.0), probability=0.5)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration, on blurred images where `blur` wants it."""
