@@ -6,9 +6,12 @@ In a single process every function here does nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -29,6 +32,62 @@ def launched_processes() -> tuple[int, int]:
         tasks, nodes = int(environment.get("SLURM_NTASKS", 1)), int(environment.get("SLURM_NNODES", 1))
         return tasks // nodes, nodes
     return 1, 1
+
+
+def join_processes(device: torch.device, patience: timedelta | None = None) -> torch.device:
+    """Meet the other processes that torchrun or `srun` started; alone, or where they have met already, do nothing.
+
+    torchrun sets the meeting's address; of `srun` it is the job's first node, and a port made of the job's number, so
+    that neighbouring jobs do not share it. MASTER_ADDR and MASTER_PORT, where they are set, hold.
+
+    Args:
+        device: cuda is one card for each process of a node, in their order.
+        patience: how long to wait for the slowest; none: torch's 30 minutes over gloo.
+
+    Returns:
+        This process's device.
+
+    Raises:
+        InputError: one card is named for several processes, there are fewer cards, or nobody is met.
+    """
+    local, nodes = launched_processes()
+    if local * nodes == 1:
+        return device
+    slurm = "TORCHELASTIC_RUN_ID" not in os.environ
+    names = ("SLURM_PROCID", "SLURM_LOCALID") if slurm else ("RANK", "LOCAL_RANK")
+    number, local_number = (int(os.environ[name]) for name in names)
+    if device.type == "cuda":
+        device = _own_card(device, local, local_number)
+    if distributed.is_initialized():
+        return device
+    if slurm:
+        os.environ.setdefault("MASTER_ADDR", first_node(os.environ.get("SLURM_NODELIST", "127.0.0.1")))
+        os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])))
+    try:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, rank=number, world_size=local * nodes, timeout=patience)
+    except (RuntimeError, ValueError) as error:  # Of sockets and of names: each means that they do not meet.
+        reason = str(error).splitlines()[0]
+        raise InputError(f"process {number}: does not meet the others ({reason}); check MASTER_ADDR") from error
+    atexit.register(distributed.destroy_process_group)
+    return device
+
+
+def _own_card(device: torch.device, processes: int, number: int) -> torch.device:
+    """Return and choose the card of a process, the `number`-th on its node."""
+    if device.index is not None:
+        raise InputError(f"device {device}: one card for {processes} processes; choose cuda, a card for each")
+    if torch.cuda.device_count() == 1 and "SLURM_LOCALID" in os.environ:
+        number = 0  # `--gpus-per-task=1` shows each process its own card alone.
+    if number >= torch.cuda.device_count():
+        raise InputError(f"{processes} processes on a node with {torch.cuda.device_count()} cards; start as many")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def first_node(nodes: str) -> str:
+    """Return the first host of a list as SLURM writes it: `gpu[07-09,12],cpu1` -> `gpu07`."""
+    return re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes).replace(",", " ").split()[0]
 
 
 def rank() -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from adaptseg.atomic import write_text
@@ -29,6 +28,7 @@ from adaptseg.distributed import (
     barrier,
     highest,
     is_main,
+    join_processes,
     launched_processes,
     mean_over_processes,
     rank,
@@ -42,6 +42,7 @@ from adaptseg.experiment import write_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.optimizers import poly_factor, set_learning_rates
+from adaptseg.models.devices import choose_device
 from adaptseg.predict.predictions import prediction_strip
 from adaptseg.progress import Progress
 from adaptseg.segmenter.checkpoint_card import checkpoint_name
@@ -86,14 +87,14 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     """
     if not resume:
         refuse_existing(run)
-    fabric = open_fabric(config)
-    keep_freed_memory(fabric.device)
+    device = open_device(config)
+    keep_freed_memory(device)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
     if is_main() and license_of(config.model):
         terms = license_of(config.model)
         print(f"adaptseg: initial weights {config.model.weights}, licence {terms}", file=sys.stderr, flush=True)
-    method = build_method(segmenter, config).to(fabric.device)
+    method = build_method(segmenter, config).to(device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
     method.segmenter.values = domains.source.class_values()
@@ -107,7 +108,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
             if not resume:
                 refuse_existing(run)  # Another process may have finished one meanwhile.
         stop = held.enter_context(StopRequest(any_process if world_size() > 1 else None))
-        training = Training(fabric, TrainingState(config, method, method.optimizers()), domains, run, stop)
+        training = Training(device, TrainingState(config, method, method.optimizers()), domains, run, stop)
         if resume:
             training.load(allow_changes)
         barrier()
@@ -125,36 +126,37 @@ def refuse_existing(run: Path) -> None:
         raise InputError(f"{run}: holds a run already; go on with --resume, or choose another folder with --out")
 
 
-def open_fabric(config: ExperimentConfig) -> Fabric:
-    """Return Fabric on the configured device; raises `InputError` where there is no such device."""
-    accelerator, _, index = config.train.device.partition(":")
+def open_device(config: ExperimentConfig) -> torch.device:
+    """Return the configured device, of several processes each its own, which have met then.
+
+    Raises:
+        InputError: there is no such device, or the batch cannot be shared.
+    """
     processes, nodes = launched_processes()
     if config.train.batch % (processes * nodes):
         raise InputError(
             f"train.batch is {config.train.batch}, to be shared by {processes * nodes} processes; make it a multiple"
         )
     try:
-        devices: Any = [int(index)] if index else processes
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy="ddp" if processes * nodes > 1 else "auto",
-            precision=config.train.precision,  # type: ignore[arg-type]
-        )
-        fabric.launch()
-        return fabric
-    except Exception as error:  # Fabric raises many kinds: each means that the device is not there.
-        reason = str(error).splitlines()[0]
-        raise InputError(f"train.device {config.train.device!r}: {reason}; choose auto, cpu, cuda or mps") from error
+        return join_processes(choose_device(config.train.device))
+    except InputError as error:
+        raise InputError(f"train.device {config.train.device!r}: {error}") from error
+
+
+def autocast(config: ExperimentConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context of the forward passes: bfloat16 where `train.precision` says so."""
+    mixed = config.train.precision == "bf16-mixed"
+    return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 
 
 class Training:
     """The loop: one update of each optimiser per iteration, with its schedule, log and checkpoints."""
 
-    def __init__(self, fabric: Fabric, state: TrainingState, domains: Domains, run: Path, stop: StopRequest) -> None:
+    def __init__(
+        self, device: torch.device, state: TrainingState, domains: Domains, run: Path, stop: StopRequest
+    ) -> None:
         """Take what a training needs; nothing is written yet."""
-        self.fabric, self.state, self.domains, self.run, self.stop = fabric, state, domains, run, stop
+        self.device, self.state, self.domains, self.run, self.stop = device, state, domains, run, stop
         self.config, self.method = state.config, state.method
         self.finite = FiniteWatch()
         self.collapse = CollapseWatch(self.method.guessing_loss)
@@ -185,10 +187,10 @@ class Training:
             if start < settings.steps:
                 (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
         sampling = rare_class_sampling(self.domains.source, settings, self.run / CLASS_PIXELS)
-        source = domain_batches(self.domains.source, "source", self.config, start, self.fabric.device, sampling)
+        source = domain_batches(self.domains.source, "source", self.config, start, self.device, sampling)
         target = None
         if self.domains.target:
-            target = domain_batches(self.domains.target, "target", self.config, start, self.fabric.device)
+            target = domain_batches(self.domains.target, "target", self.config, start, self.device)
         log = RunLog(self.run, start, self.config, writes=is_main())
         if start:
             self.choose()  # As at that step: the run may have gone further, or ended there.
@@ -209,7 +211,7 @@ class Training:
         try:
             with Progress(settings.steps, start, shown=is_main()) as progress:
                 images = settings.batch * (2 if target else 1)
-                meter = Meter(start, images, settings.workers, self.fabric.device)
+                meter = Meter(start, images, settings.workers, self.device)
                 for step in range(start, settings.steps):
                     if snapshot_every and step and step % snapshot_every == 0:
                         with meter.paused():
@@ -261,7 +263,7 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in self.running_statistics()] if settings.skip_nonfinite else []
         torch.manual_seed(step_seed(self.config.seed, step, rank()))
-        with self.fabric.autocast():
+        with autocast(self.config, self.device):
             losses = self.method.iteration(source, target)
         average_gradients(self.method.parameters())
         names = source["names"] + (target["names"] if target else [])
@@ -290,7 +292,7 @@ class Training:
         values = {} if scores is None or scores.miou is None else {"miou": scores.miou}
         if self.scorer is not None:
             share_buffers(self.method)
-            with self.fabric.autocast():
+            with autocast(self.config, self.device):
                 found = self.scorer(self.method.segmenter, self.stop.checked)
             values |= {PREFIX + name: score for name, score in found.items()}
         log.write(self.state.step, values)
@@ -320,7 +322,7 @@ class Training:
         step = int(name.removeprefix("step-"))
         miou = next((line["miou"] for line in lines if line["step"] == step and "miou" in line), None)
         if miou is None:
-            segmenter = load_model(self.run / "checkpoints" / name).to(self.fabric.device)
+            segmenter = load_model(self.run / "checkpoints" / name).to(self.device)
             miou = evaluate(segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked).miou
         return selection_result(lines, self.config.train.selection, {"step": step, "miou": miou})
 
