@@ -21,6 +21,7 @@ ROOMS = [
     "methods",
     "evaluation",
     "predict",
+    "labelling",
 ]
 ROOMS += ["training", "reports", "export", "app"]
 """In the order of CONTRIBUTING.md, but for the commands, where a reader begins."""

@@ -26,6 +26,7 @@ ROOMS = (
     ("methods",),
     ("evaluation",),
     ("predict",),
+    ("labelling",),
     ("training",),
     ("reports",),
     ("export",),

@@ -9,7 +9,10 @@ import time
 import numpy as np
 import pytest
 
+from adaptseg.config import DomainConfig
+from adaptseg.data.layouts.embedded import Streets
 from adaptseg.data.streets.worlds import STREETS_CLASSES, STYLES, render
+from adaptseg.errors import InputError
 
 SIZE = (128, 64)
 SPLIT = 60
@@ -153,3 +156,16 @@ def test_pictures_of_published_figures_stay_as_they_are(style: str, digest: str,
 def test_unknown_style_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown style 'photo'; choose one of game, camera, varied"):
         render("photo", "train", 0, SIZE)
+
+
+def test_a_label_map_gives_rendered_classes_the_names_of_another_label_space() -> None:
+    config = DomainConfig(layout="streets", root="game", label_map={"traffic light": "traffic sign", 13: "car"})
+    names = [Streets(config).raw_classes[value] for value in range(len(STREETS_CLASSES))]
+    expected = {"traffic light": "traffic sign", "bus": "car"}
+    assert names == [expected.get(name, name) for name in STREETS_CLASSES]
+
+
+@pytest.mark.parametrize("key", ["lamp post", 14, "#ff0000"])
+def test_a_label_map_of_something_else_is_refused(key: str | int) -> None:
+    with pytest.raises(InputError, match="which streets do not render; choose of road, "):
+        Streets(DomainConfig(layout="streets", root="game", label_map={key: "car"}))

@@ -27,6 +27,7 @@ from adaptseg.cli import (
     prepare,
     presets,
     report,
+    suggest,
     train,
 )
 from adaptseg.cli.parser import Parser
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "suggest": suggest,
     "report": report,
     "export": export,
     "app": app,

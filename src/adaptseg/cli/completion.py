@@ -127,6 +127,8 @@ def _complete(action: argparse.Action) -> None:
         "IMAGE-OR-FOLDER",
         "IMAGE-OR-VIDEO-OR-FOLDER",
         "FILE-OR-FOLDER",
+        "FOLDER",
+        "TARGET-FOLDER",
     ):
         complete = shtab.FILE
     if complete:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import UInt8Array
+from adaptseg.data.layouts.label_map import parse_label_map
 from adaptseg.data.streets import worlds as streets
 from adaptseg.errors import InputError
 
@@ -27,7 +28,7 @@ class Streets:
         self.split = (config.split or ["train"])[0]
         self.size = config.size or (256, 128)
         self.names = [f"{style}-{self.split}-{index:05d}" for index in range(config.count or 400)]
-        self.raw_classes = dict(enumerate(streets.STREETS_CLASSES))
+        self.raw_classes = _named(config)
         self._kept: dict[int, tuple[UInt8Array, UInt8Array]] = {}
 
     def _rendered(self, index: int) -> tuple[UInt8Array, UInt8Array]:
@@ -47,3 +48,15 @@ class Streets:
     def where(self, index: int) -> str:
         """Return the sample's name."""
         return self.names[index]
+
+
+def _named(config: DomainConfig) -> dict[int, str]:
+    """Return the class of every label value; `label_map` gives rendered classes the names of the label space's."""
+    names = dict(enumerate(streets.STREETS_CLASSES))
+    own = parse_label_map(config.label_map or {})
+    unknown = [*(own.names.keys() - set(names.values())), *(own.values.keys() - names.keys()), *own.colors]
+    if unknown:
+        raise InputError(
+            f"label_map has {unknown[0]!r}, which streets do not render; choose of {', '.join(names.values())}"
+        )
+    return {value: own.values.get(value) or own.names.get(name) or own.default or name for value, name in names.items()}

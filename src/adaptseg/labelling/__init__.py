@@ -1,0 +1,1 @@
+"""Which photographs to label next, with predictions to correct."""
