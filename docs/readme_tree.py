@@ -23,7 +23,7 @@ ROOMS = [
     "predict",
     "labelling",
 ]
-ROOMS += ["training", "reports", "export", "app"]
+ROOMS += ["training", "reports", "reports/budget", "export", "app"]
 """In the order of CONTRIBUTING.md, but for the commands, where a reader begins."""
 TREE = re.compile(r"(?<=^```text\nsrc/adaptseg/\n).*?(?=^```)", re.MULTILINE | re.DOTALL)
 

@@ -52,7 +52,8 @@ def test_overrides(experiment: dict[str, Any]) -> None:
 
 def test_another_method_keeps_the_options_that_both_have(experiment: dict[str, Any]) -> None:
     config = build_config(experiment, ["--method.name=source_only"])
-    assert vars(config.method) == {"name": "source_only", "fourier_beta": 0.0, "lambda_seg": (1.0,)}
+    kept = {"fourier_beta": 0.0, "lambda_labelled": 1.0, "lambda_seg": (1.0,)}
+    assert vars(config.method) == {"name": "source_only", **kept}
 
 
 def test_evaluation_takes_what_it_lacks_from_the_target(experiment: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from adaptseg.atomic import write_text
-from adaptseg.config import ExperimentConfig, to_dict
+from adaptseg.config import OF_TARGET, ExperimentConfig, to_dict
 from adaptseg.errors import InputError
 
 MAX_BYTES = 2**21
@@ -21,7 +21,7 @@ MAX_VALUES = 200_000
 """Larger files, and references that multiply into more values, are refused: a map of 65536 label values fits."""
 
 
-ROLES = ("source", "target", "evaluation")
+ROLES = ("source", "target", "target_labelled", "evaluation")
 FILES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".npz")
 """Endings of `model.weights` that are no name of the hub."""
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -94,7 +94,7 @@ def with_absolute_paths(content: Mapping[str, Any], folder: Path) -> dict[str, A
     for role in ROLES:
         domain = content.get(role)
         if isinstance(domain, Mapping):
-            inherits = role == "evaluation" and isinstance(target, Mapping) and domain.get("layout") is None
+            inherits = role in OF_TARGET and isinstance(target, Mapping) and domain.get("layout") is None
             layout = target.get("layout") if inherits and isinstance(target, Mapping) else domain.get("layout")
             # The root of rendered streets is the name of a world.
             content[role] = placed(domain, "prepared", *(() if layout == "streets" else ("root",)))

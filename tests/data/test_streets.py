@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,3 +170,15 @@ def test_a_label_map_gives_rendered_classes_the_names_of_another_label_space() -
 def test_a_label_map_of_something_else_is_refused(key: str | int) -> None:
     with pytest.raises(InputError, match="which streets do not render; choose of road, "):
         Streets(DomainConfig(layout="streets", root="game", label_map={key: "car"}))
+
+
+def test_some_images_by_their_names() -> None:
+    config = DomainConfig(layout="streets", root="game", split=["val"], count=12, size=SIZE, include=["*-0000[37]"])
+    some = Streets(config)
+    assert some.names == ["game-val-00003", "game-val-00007"]
+    for index, number in enumerate((3, 7)):
+        image, label = render("game", "val", number, SIZE)
+        np.testing.assert_array_equal(some.image(index), image)
+        np.testing.assert_array_equal(some.label(index), label)
+    with pytest.raises(InputError, match=r"none of 12 images match include .* they are like game-val-00000"):
+        Streets(replace(config, include=["camera-*"]))

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from adaptseg.cli import (
     app,
+    budget,
     check,
     compare,
     completion,
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "prepare": prepare,
     "distill": distill,
     "compare": compare,
+    "budget": budget,
     "evaluate": evaluate,
     "predict": predict,
     "suggest": suggest,
@@ -104,7 +106,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"adaptseg: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except Preempted as preempted:
-        print(f"adaptseg: {preempted}; its checkpoint is complete, --resume goes on from there", file=sys.stderr)
+        print(
+            f"adaptseg: {preempted}; its checkpoint is complete: --resume goes on (compare, budget: by themselves)",
+            file=sys.stderr,
+        )
         raise SystemExit(EXIT_RESUMABLE) from None
     except BrokenPipeError:
         # The reader of our output (head, less) has left; there is nobody to tell. 141 = 128 + SIGPIPE.

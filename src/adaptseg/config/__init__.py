@@ -23,6 +23,8 @@ from adaptseg.config.model import LITES as LITES
 from adaptseg.config.model import RESNETS as RESNETS
 from adaptseg.config.model import ModelConfig as ModelConfig
 
+OF_TARGET = ("target_labelled", "evaluation")
+"""Domains whose keys are the target's where they are left out."""
 LOGGERS = ("wandb", "mlflow")
 CRITERIA = ("entropy", "class_frequency_distance")
 
@@ -85,12 +87,18 @@ class TrainConfig:
     training size is cut out; what is too small is mirrored at its edges and ignored there. [0.5, 2.0] is usual."""
     source_jitter: float = 0.0
     """Strength, 0 (none) to 1, of random brightness, contrast, saturation, hue, blur and grey of source images."""
+    labelled_share: float = 0.25
+    """Labelled target images per iteration, as a share of `batch`, above 0, at most 1; at least one image."""
+    labelled_jitter: float = 0.5
+    """As `source_jitter`, of labelled target images."""
+    labelled_scale: tuple[float, float] | None = (0.75, 1.5)
+    """As `scale_jitter`, of labelled target images."""
     rare_class_temperature: float | None = None
     """Source images with rare classes come more often, the more so the lower (DAFormer, 0.01); none: all alike."""
     rare_class_crops: int = 10
     """New crops that are drawn at most until the rare class that an image was drawn for is in one."""
     crop_largest_class: float | None = None
-    """Source crops are drawn anew where one class has this share or more (DAFormer, 0.75); none: any will do."""
+    """Labelled crops are drawn anew where one class has this share or more (DAFormer, 0.75); none: any will do."""
     device: str = "auto"
     """auto, cpu, cuda, mps, or cuda:N."""
     precision: str = "32-true"
@@ -144,13 +152,18 @@ class TrainConfig:
             self.crop_largest_class is None or 0 < self.crop_largest_class <= 1,
             f"train.crop_largest_class is {self.crop_largest_class}; give a share above 0, at most 1, or leave it out",
         )
-        factors = self.scale_jitter or (1.0, 1.0)
+        for key in ("scale_jitter", "labelled_scale"):
+            factors = getattr(self, key) or (1.0, 1.0)
+            require(
+                len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,
+                f"train.{key} is {list(factors)}; give the least and the greatest factor, 0.1 … 10, as [0.5, 2.0]",
+            )
+        for key in ("source_jitter", "labelled_jitter"):
+            strength = getattr(self, key)
+            require(0 <= strength <= 1, f"train.{key} is {strength}; give 0 (none) … 1 (strong)")
         require(
-            len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,
-            f"train.scale_jitter is {list(factors)}; give the least and the greatest factor, 0.1 … 10, as [0.5, 2.0]",
-        )
-        require(
-            0 <= self.source_jitter <= 1, f"train.source_jitter is {self.source_jitter}; give 0 (none) … 1 (strong)"
+            0 < self.labelled_share <= 1,
+            f"train.labelled_share is {self.labelled_share}; give a share of train.batch above 0, at most 1",
         )
         require(
             self.rare_class_temperature is None or 0 < self.rare_class_temperature < math.inf,
@@ -161,6 +174,11 @@ class TrainConfig:
             f"train.precision is {self.precision!r}; choose 32-true or bf16-mixed",
         )
 
+    @property
+    def labelled_batch(self) -> int:
+        """Labelled target images per iteration."""
+        return max(1, round(self.labelled_share * self.batch))
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
@@ -170,6 +188,8 @@ class MethodConfig:
     """Name of the method, such as source_only or adaptsegnet."""
     fourier_beta: float = 0.0
     """Source images take over the target's low-frequency amplitudes, up to this share of their side (FDA); 0: none."""
+    lambda_labelled: float = 1.0
+    """Weight of the cross-entropy of labelled target images; that of each level is multiplied by its λ_seg."""
 
     def __post_init__(self) -> None:
         """Refuse weights below 0 and shares that are none."""
@@ -200,10 +220,12 @@ class ExperimentConfig:
     """Classes that are averaged in evaluation: a named label space or a list; none: all trained classes."""
     colors: dict[str, tuple[int, int, int]] | None = None
     """Class name to RGB, 0 … 255, wherever classes are shown; others have Cityscapes' colours, or chosen ones."""
-    source: DomainConfig
-    """The labelled domain."""
+    source: DomainConfig = field(default_factory=DomainConfig)
+    """The labelled domain; left out: the labelled target images are all that has labels."""
     target: DomainConfig = field(default_factory=DomainConfig)
     """The unlabelled domain; methods without adaptation do not train on it."""
+    target_labelled: DomainConfig = field(default_factory=DomainConfig)
+    """Some target images with labels to train on, none of those of the evaluation; what is left out is as there."""
     evaluation: DomainConfig = field(default_factory=DomainConfig)
     """Labelled images to evaluate on. Layout, root, size, resize, classes and label_map left out are the target's; all
     left out: there are none, and nothing is evaluated."""
@@ -229,23 +251,40 @@ class ExperimentConfig:
         """Whether there are labelled images to evaluate on."""
         return self.evaluation != DomainConfig()
 
-    def domain(self, role: str) -> DomainConfig:
-        """Return the complete configuration of `source`, `target` or `evaluation`, `{data}` filled in.
+    @property
+    def has_target_labelled(self) -> bool:
+        """Whether there are labelled target images to train on."""
+        return self.target_labelled != DomainConfig()
 
-        Where there is nothing to evaluate on, the evaluation's is the target's.
+    @property
+    def labels_alone(self) -> bool:
+        """Whether labelled target images are the only labelled ones: then they are the source."""
+        return self.has_target_labelled and self.source == DomainConfig()
+
+    def domain(self, role: str) -> DomainConfig:
+        """Return the complete configuration of a role, `{data}` filled in.
+
+        Args:
+            role: `source` (where there is none, that of `target_labelled`), `target`, `target_labelled`, or
+                `evaluation` (where there is none, the target's without labels).
 
         Raises:
             InputError: the role has no layout.
         """
+        if role == "source" and self.labels_alone:
+            role = "target_labelled"
         config: DomainConfig = replace(getattr(self, role), labelled=role != "target")
-        if role == "evaluation" and self.has_evaluation:
-            base = replace(self.target, labelled=True, **dict.fromkeys(OF_ONE_DOMAIN))
-            if self.evaluation.root is not None:
-                base = replace(base, **dict.fromkeys(OF_ONE_ROOT))
-            config = base.overlaid(self.evaluation)
-        elif role == "evaluation":
+        if role == "evaluation" and not self.has_evaluation:
             config = replace(self.target, labelled=False)
-        require(config.layout is not None, f"{role}.layout is missing; name one, such as folder")
+        elif role in OF_TARGET:
+            base = replace(self.target, labelled=True, **dict.fromkeys(OF_ONE_DOMAIN))
+            if config.root is not None:
+                base = replace(base, **dict.fromkeys(OF_ONE_ROOT))
+            config = base.overlaid(config)
+        missing = "name one, such as folder"
+        if role == "source" and self.source == DomainConfig():
+            missing = "name one, such as folder, or give target_labelled"
+        require(config.layout is not None, f"{role}.layout is missing; {missing}")
         prepared = config.prepared or self.prepared
         return replace(config, root=self._placed(config.root), prepared=prepared and self._placed(prepared))
 

@@ -27,11 +27,11 @@ LABEL_FORMATS = (
     *("labelme", "coco", "coco_panoptic", "yolo", "cityscapes", "supervisely", "cvat"),
 )
 OF_ONE_DOMAIN = ("split", "include", "count", "list", "part")
-"""Keys that the evaluation does not take from the target."""
+"""Keys that neither the evaluation nor the labelled target images take from the target."""
 OF_LAYOUT_FOLDER = ("images", "labels", "list", "part", "label_format", "unlabelled", "every", "value_range")
 """Keys that no other layout has."""
 OF_ONE_ROOT = ("images", "labels", "label_format", "unlabelled", "every")
-"""Keys that it does not take where it has its own root."""
+"""Keys that they do not take where they have their own root."""
 LabelMapping: TypeAlias = dict[int | str, str | int | list[str | int | list[int]]]
 """Keys and values of `label_map`."""
 Texts: TypeAlias = list[str]

@@ -13,7 +13,7 @@ from adaptseg.config import DomainConfig, ExperimentConfig, TrainConfig
 from adaptseg.data.domains import list_domains
 from adaptseg.data.geometry import SQUEEZE, distortion, fitting_size
 from adaptseg.data.inspection import Part, Record, open_part, read_all
-from adaptseg.data.label_findings import absent_text, blurred_text
+from adaptseg.data.label_findings import absent_text, blurred_text, only_labelled_text
 from adaptseg.data.label_spaces import CITYSCAPES_19, IGNORE_INDEX
 from adaptseg.errors import InputError
 
@@ -33,7 +33,7 @@ class Finding:
     """One thing that is wrong, or looks wrong."""
 
     role: str
-    """source, target or evaluation."""
+    """source, target, target_labelled or evaluation."""
     fatal: bool
     """Whether training would fail of it, or learn nothing of a class."""
     kind: Kind
@@ -168,10 +168,11 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
         _unknown_values(tally)
         _ratios(tally, config.train)
         if role != "evaluation":
-            _sizes(tally, config.train)
+            labelled_target = domains.by_role()[role] is domains.target_labelled
+            _sizes(tally, config.train, labelled_target)
             if "evaluation" in tallies:
-                _leaks(tallies["evaluation"], tally)
-    _absent_classes(tallies["source"], classes)
+                _leaks(tallies["evaluation"], tally, labelled_target)
+    _absent_classes(tallies["source"], classes, tallies.get("target_labelled"))
     if "evaluation" in tallies:
         _absent_classes(tallies["evaluation"], domains.protocol.classes)
     if config.train.rare_class_temperature is None:
@@ -228,11 +229,12 @@ def _unknown_values(tally: Tally) -> None:
         tally.find(True, "value", text)
 
 
-def _sizes(tally: Tally, train: TrainConfig) -> None:
+def _sizes(tally: Tally, train: TrainConfig, labelled_target: bool) -> None:
     """Find what training would refuse of the sizes that the images have when they come out of the domain."""
     role, fixed, crop = tally.part.role, tally.config.size, train.crop
+    scaled = train.labelled_scale if labelled_target else train.scale_jitter
     for width, height in [fixed] if fixed else list(tally.sizes):
-        if crop and not train.scale_jitter and (crop[0] > width or crop[1] > height):
+        if crop and not scaled and (crop[0] > width or crop[1] > height):
             place = tally.root if fixed else tally.example[width, height]
             text = f"{place}: {width}x{height} is smaller than train.crop {crop[0]}x{crop[1]}; lower it"
             tally.find(True, "size", f"{text}, or raise {role}.size")
@@ -273,12 +275,20 @@ def _ratios(tally: Tally, train: TrainConfig) -> None:
         tally.find(False, "ratio", text)
 
 
-def _absent_classes(tally: Tally, classes: Sequence[str]) -> None:
-    """Find classes without a pixel: fatal in the source, and in the evaluation where it has none of them."""
+def _absent_classes(tally: Tally, classes: Sequence[str], beside: Tally | None = None) -> None:
+    """Find classes without a pixel: fatal in the source, and in the evaluation where it has none of them.
+
+    Classes that only the labelled target images `beside` the source have are learnt from these.
+    """
     if not tally.labels:
         return  # Each label is an error already.
     root, is_source = tally.root, tally.part.role == "source"
     absent = [name for name in classes if not tally.class_labels[name]]
+    only_labelled = [name for name in absent if beside and beside.class_labels[name]]
+    if only_labelled:
+        tally.find(False, "class", only_labelled_text(root, only_labelled, f"{tally.labels} labels"))
+        classes = [name for name in classes if name not in only_labelled]
+        absent = [name for name in absent if name not in only_labelled]
     if len(absent) == len(classes):
         tally.find(True, "class", f"{root}: no pixel is of a class of {', '.join(classes)}; correct label_map")
         return
@@ -305,8 +315,8 @@ def _rare_classes(tally: Tally, classes: Sequence[str]) -> None:
             tally.find(False, "rare", text)
 
 
-def _leaks(evaluation: Tally, training: Tally) -> None:
-    """Find evaluation images that training sees: the same pixels, in whatever file."""
+def _leaks(evaluation: Tally, training: Tally, fatal: bool) -> None:
+    """Find evaluation images that training sees: the same pixels, in whatever file; `fatal` with their labels."""
     trained = {digest: index for index, digest in enumerate(training.digests) if digest}
     for index, digest in enumerate(evaluation.digests):
         if digest in trained:
@@ -315,4 +325,4 @@ def _leaks(evaluation: Tally, training: Tally) -> None:
             text = f"this very image is also in {training.part.role}" if same else f"the same picture as {other}"
             among = "" if same else f" in {training.part.role}"
             cure = "its score is not that of an unseen image; choose another split or include"
-            evaluation.find(False, "leakage", f"{file}: {text}{among}: {cure}")
+            evaluation.find(fatal, "leakage", f"{file}: {text}{among}: {cure}")

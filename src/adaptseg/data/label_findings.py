@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,16 +71,38 @@ def absent_text(root: str, absent: Sequence[str], labels: str, values: Mapping[i
     return f"{text}: it cannot be learnt; correct label_map, or leave the class out of label_space"
 
 
-def label_warnings(role: str, domain: Domain, averaged: Sequence[str]) -> Iterator[str]:
+def only_labelled_text(root: str, names: Sequence[str], labels: str) -> str:
+    """Return the sentence on classes without a pixel in the source that labelled target images show."""
+    text = f"{root}: no pixel in {labels} is of class {', '.join(map(repr, names))}"
+    return f"{text}, which is learnt from labelled target images alone"
+
+
+def classes_shown(domain: Domain) -> set[str]:
+    """Return the classes to train that have a pixel in a labelled domain, at most 200 labels of which are read.
+
+    Raises:
+        InputError: there is none, or a label is broken.
+    """
+    values = {value for index in evenly(len(domain), LABELS_READ) for value in np.unique(domain.label(index)).tolist()}
+    shown = {name for value, name in enumerate(domain.label_space.classes) if value in values}
+    if not shown:
+        raise InputError(f"{domain.config.root}: no pixel of its labels is of a class to train; correct label_map")
+    return shown
+
+
+def label_warnings(
+    role: str, domain: Domain, averaged: Sequence[str], elsewhere: Collection[str] = ()
+) -> Iterator[str]:
     """Yield what a sample of a domain's labels gives to fear; nothing for rendered ones.
 
     Args:
-        role: source or evaluation.
+        role: source, target_labelled or evaluation.
         domain: labelled.
         averaged: the classes that mIoU averages.
+        elsewhere: classes that labelled target images beside the source show.
 
     Raises:
-        InputError: fewer than two classes of the source, or none of the evaluation, have a pixel; or a file is broken.
+        InputError: fewer than two classes of both, or none of the evaluation, have a pixel; or a file is broken.
     """
     layout, root = domain.layout, str(domain.config.root)
     if not isinstance(layout, Files):
@@ -103,7 +125,10 @@ def label_warnings(role: str, domain: Domain, averaged: Sequence[str]) -> Iterat
     if blurred:
         yield blurred
     read = f"{labels} labels" if labels == len(domain) else f"{labels} of {len(domain)} labels"
-    yield from _absences(role, domain, absent, read, values)
+    only_labelled = [name for name in absent if name in elsewhere] if role == "source" else []
+    if only_labelled:
+        yield only_labelled_text(root, only_labelled, read)
+    yield from _absences(role, domain, [name for name in absent if name not in only_labelled], read, values)
 
 
 def _absences(role: str, domain: Domain, absent: Sequence[str], read: str, values: Mapping[int, int]) -> Iterator[str]:

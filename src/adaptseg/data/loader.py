@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from adaptseg.config import TrainConfig
+from adaptseg.config import ExperimentConfig, TrainConfig
 from adaptseg.data.augmentation import color_jitter, scaled_crop
 from adaptseg.data.crops import ANYTHING, CropContents, crop
 from adaptseg.data.dataset import Domain, Sample
@@ -57,10 +57,11 @@ class StepDataset(Dataset[Batch]):
 
         Args:
             domain: the samples.
-            role: source or target; separates the random streams.
+            role: source, target or target_labelled; separates the random streams.
             seed: of the experiment.
             settings: its `batch`, `flip`, `crop` (none: the domain's box, or whole samples), `scale_jitter`, and of the
-                source alone `source_jitter`, `crop_largest_class` and `rare_class_crops`.
+                source alone `source_jitter`, `crop_largest_class` and `rare_class_crops`; of labelled target images
+                `labelled_batch`, `labelled_scale` and `labelled_jitter` instead.
             sampling: which samples a step takes; none: all alike, in a new order each epoch.
             share: number of this process and of all processes: each has its part of the batch, of the same batch.
         """
@@ -68,8 +69,11 @@ class StepDataset(Dataset[Batch]):
         self.batch, self.flip, self.crop = settings.batch, settings.flip, settings.crop or domain.box
         self.scale_jitter = settings.scale_jitter
         contents = CropContents(settings.crop_largest_class, settings.rare_class_crops)
-        self.contents = contents if role == "source" else ANYTHING
+        self.contents = ANYTHING if role == "target" else contents
         self.color_jitter = settings.source_jitter if role == "source" else 0.0
+        if role == "target_labelled":
+            self.batch, self.scale_jitter = settings.labelled_batch, settings.labelled_scale
+            self.color_jitter = settings.labelled_jitter
         each = self.batch // share[1]
         self.part = slice(share[0] * each, (share[0] + 1) * each)
 
@@ -134,6 +138,23 @@ class StepDataset(Dataset[Batch]):
             rng = random_generator(self.seed, self.role, "jitter", step, place)
             jittered.append(replace(sample, image=color_jitter(sample.image, self.color_jitter, rng)))
         return jittered
+
+
+def step_dataset(
+    config: ExperimentConfig,
+    domain: Domain,
+    role: str,
+    sampling: RareClassSampling | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> StepDataset:
+    """Return the batches of a role of an experiment; arguments as of `StepDataset`.
+
+    A source that is the labelled target images gives whole batches of them, augmented as such.
+    """
+    settings = config.train
+    if role == "source" and config.labels_alone:
+        role, settings = "target_labelled", replace(settings, labelled_share=1.0)
+    return StepDataset(domain, role, config.seed, settings, sampling, share)
 
 
 class _Answers(Dataset[Batch | InputError]):

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
-from adaptseg.data.domains import with_value_range
-from adaptseg.data.label_spaces import label_space
+from adaptseg.data.domains import list_domains
 from adaptseg.data.prepared import Prepared, encode, prepared_samples
 from adaptseg.data.workers import leave_interrupts_to_parent
 from adaptseg.errors import InputError
@@ -72,16 +71,11 @@ def prepare(config: ExperimentConfig, uses_target: bool, workers: int) -> Iterat
             the same samples.
     """
     tasks: dict[Path, Task] = {}
-    value_range = None
-    for role in ("source", "target", "evaluation"):
-        if role == "target" and not uses_target:
-            continue
-        domain_config = with_value_range(config.domain(role), value_range if role == "evaluation" else None)
-        if domain_config.prepared is None:
+    domains = list_domains(config, uses_target)
+    for role, domain in (domains.by_role() | {"evaluation": domains.evaluation}).items():
+        if domain.config.prepared is None:
             raise InputError("prepared is null; name a folder, such as --prepared=prepared")
-        domain = Domain(domain_config, label_space(config.label_space, config.colors))
-        value_range = domain.layout.value_range if role == "target" else value_range
-        samples = prepared_samples(domain_config, domain.layout, domain.table)
+        samples = prepared_samples(domain.config, domain.layout, domain.table)
         if samples is None:
             yield f"{role:<11} is rendered, not read from files: nothing to prepare"
         elif samples.folder not in tasks:

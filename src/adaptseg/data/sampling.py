@@ -53,7 +53,7 @@ def sample_indices(seed: int, role: str, step: int, batch: int, count: int) -> l
     return indices
 
 
-@lru_cache(maxsize=4)  # Two domains, each with the epoch that ends in a batch and the one that begins in it.
+@lru_cache(maxsize=6)  # Three domains, each with the epoch that ends in a batch and the one that begins in it.
 def _order(seed: int, role: str, epoch: int, count: int) -> npt.NDArray[np.int64]:
     """The permutation of an epoch. Making it takes longer than reading an image where there are many."""
     return random_generator(seed, role, "order", epoch).permutation(count)

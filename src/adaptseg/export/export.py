@@ -247,8 +247,14 @@ def training_facts(model: str, segmenter: Segmenter) -> tuple[ExperimentConfig |
         )
     protocol = label_space(config.protocol) if config.protocol else space
     step = _read_json(checkpoint / CHECKPOINT_CARD).get("step")
-    used = {"target": uses_target(config), "evaluation": config.has_evaluation}
-    roles = ["source", *(role for role, is_used in used.items() if is_used)]
+    used = {
+        "source": not config.labels_alone,
+        "target": uses_target(config),
+        "target_labelled": config.has_target_labelled,
+        "evaluation": config.has_evaluation,
+    }
+    roles = [role for role, is_used in used.items() if is_used]
+    result = _read_json(Path(run) / "result.json")
     facts = {
         "description": config.description,
         "method": config.method.name,
@@ -256,9 +262,10 @@ def training_facts(model: str, segmenter: Segmenter) -> tuple[ExperimentConfig |
         "seed": config.seed,
         **({"step": step} if step is not None else {}),
         **{role: _data(config.domain(role)) for role in roles},
+        **{key: result[key] for key in ("labelled",) if key in result},
         "protocol": {"name": protocol.name, "classes": list(protocol.classes)},
     }
-    return config, facts | _figures(_read_json(Path(run) / "result.json"), step)
+    return config, facts | _figures(result, step)
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 Tsai et al., "Learning to Adapt Structured Output Space for Semantic Segmentation", CVPR 2018. Per iteration
 
     segmenter       Σ λ_seg CE(source) + Σ λ_adv GAN(D(softmax target) -> source)        (equations 1 and 5)
+                    + λ_labelled Σ λ_seg CE(labelled target), which the discriminators do not see
     discriminators  ½ GAN(D(softmax source) -> source) + ½ GAN(D(softmax target) -> target)      (equation 2)
 
 The ½ is the released code's. The discriminator's weights do not change within an iteration, so its one forward

@@ -2,6 +2,7 @@
 
 Vu et al., "ADVENT: Adversarial Entropy Minimization for Domain Adaptation in Semantic Segmentation", CVPR 2019,
 section 3.2: the discriminators see the weighted self-information of the outputs instead of the probabilities.
+Labelled target images add + λ_labelled Σ λ_seg CE(labelled target); the discriminators do not see them.
 """
 
 from __future__ import annotations

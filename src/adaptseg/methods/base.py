@@ -31,6 +31,8 @@ class Method(nn.Module):
     (discriminators, a teacher) are the method's own and are saved beside it.
     """
 
+    lambda_seg: tuple[float, ...]
+    """Weight of the labelled images' cross-entropy per level, main last; each method sets its own."""
     uses_target: ClassVar[bool] = True
     """Whether `step` wants a batch of the target."""
     guessing_loss: float | None = None
@@ -50,12 +52,29 @@ class Method(nn.Module):
         """Return a height and width, in pixels, that `step` accepts."""
         return 64
 
-    def iteration(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
-        """Take `step`, with source images in the target's style where `method.fourier_beta` wants it."""
-        if self.config.method.fourier_beta and target is not None:
-            styled = self.styled(source["image"], target["image"])
-            source = Batch(image=styled, label=source["label"], names=source["names"])
-        return self.step(source, target)
+    def iteration(self, source: Batch, target: Batch | None, labelled: Batch | None = None) -> dict[str, Tensor]:
+        """Take `step` on the source, in the target's style where wanted, then learn from labelled target images.
+
+        Args:
+            source: labelled batch.
+            target: unlabelled batch; none where the method does not use the target.
+            labelled: target images with labels; none where there are none beside the source.
+        """
+        losses = self.step(self.in_target_style(source, target), target)
+        return losses if labelled is None else losses | self.learn_labelled(labelled)
+
+    def in_target_style(self, source: Batch, target: Batch | None) -> Batch:
+        """Return the source in the target's style where `method.fourier_beta` wants it, and it is not the target's."""
+        if not self.config.method.fourier_beta or target is None or self.config.labels_alone:
+            return source
+        styled = self.styled(source["image"], target["image"])
+        return Batch(image=styled, label=source["label"], names=source["names"])
+
+    def learn_labelled(self, labelled: Batch) -> dict[str, Tensor]:
+        """Add the gradients of λ_labelled Σ λ_seg CE(labelled target); return the losses `labelled1`, …."""
+        weights = tuple(self.config.method.lambda_labelled * weight for weight in self.lambda_seg)
+        losses = segment_source(self.segmenter, labelled, weights)[1]
+        return {f"labelled{level}": loss for level, loss in enumerate(losses.values(), start=1)}
 
     def styled(self, source: Tensor, target: Tensor) -> Tensor:
         """Return source images in the style of target images, both (N, 3, H, W), values about 0 … 255."""
@@ -98,7 +117,8 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
         resize=seen.resize or KEEP,
     )
     if config.model.factory is not None:
-        for note in check_network(segmenter, config.train.batch // world_size()):
+        smallest = config.train.labelled_batch if config.has_target_labelled else config.train.batch
+        for note in check_network(segmenter, smallest // world_size()):
             if is_main():
                 print(f"adaptseg: model.factory {config.model.factory}: {note}", file=sys.stderr, flush=True)
     return segmenter

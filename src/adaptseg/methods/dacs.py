@@ -6,6 +6,7 @@ Tranheden et al., "DACS: Domain Adaptation via Cross-domain Mixed Sampling", WAC
     mixed        half of the classes of a source image, cut out and pasted onto a target image, with labels likewise
                  (ClassMix, Olsson et al., WACV 2021), then jittered in colour and blurred
     segmenter    Σ λ_seg (CE(source) + λ_mix CE(mixed))                                            (equation 2)
+                 + λ_labelled Σ λ_seg CE(labelled target), of which a share of the cut-outs is too
 
 In CE(mixed) the pasted pixels weigh 1, the target's pixels the share of the image of which the teacher is sure.
 """
@@ -92,7 +93,12 @@ class DACS(Method):
             augmentation.RandomGaussianBlur((13, 13), (0.15, 1.15), p=0.5),
         )
 
-    def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+    def iteration(self, source: Batch, target: Batch | None, labelled: Batch | None = None) -> dict[str, Tensor]:
+        """Take `step`, in which labelled target images are cut out too, then learn from these themselves."""
+        losses = self.step(self.in_target_style(source, target), target, labelled)
+        return losses if labelled is None else losses | self.learn_labelled(labelled)
+
+    def step(self, source: Batch, target: Batch | None, labelled: Batch | None = None) -> dict[str, Tensor]:
         """Add the gradients of one iteration: source, then mixed images."""
         assert target is not None
         self.teacher.follow(self.segmenter)
@@ -101,9 +107,32 @@ class DACS(Method):
         with running_statistics_kept(self.segmenter) if target_only else nullcontext():
             losses = self.learn_source(source)
         weights = self.pseudo_weights(confidence, pseudo_labels, target)
-        losses["mix"] = self.learn_mixed(source, target["image"], pseudo_labels, weights)
+        cut_from = source if labelled is None else self.with_labelled(source, labelled)
+        losses["mix"] = self.learn_mixed(cut_from, target["image"], pseudo_labels, weights)
         losses |= self.learn_target(target["image"], pseudo_labels, weights)
         return losses | {"confidence": confidence.mean()}
+
+    def with_labelled(self, source: Batch, labelled: Batch) -> Batch:
+        """Return what is cut out of: each source image gives way to a labelled target image by `train.labelled_share`.
+
+        Raises:
+            InputError: the two are of different sizes.
+        """
+        labels, others = source["label"], labelled["label"]
+        assert labels is not None
+        assert others is not None
+        if labels.shape[1:] != others.shape[1:]:
+            raise InputError(
+                f"method {self.options.name} mixes images of one size, but the source's batch is {_sizes(labels)}, that"
+                f" of the labelled target {_sizes(others)}; set target_labelled.size, or train.crop, to one size"
+            )
+        taken = torch.rand(len(labels), device=labels.device) < self.config.train.labelled_share
+        place = torch.arange(len(labels), device=labels.device) % len(others)
+        return Batch(
+            image=torch.where(taken.view(-1, 1, 1, 1), labelled["image"][place], source["image"]),
+            label=torch.where(taken.view(-1, 1, 1), others[place], labels),
+            names=source["names"],
+        )
 
     def learn_source(self, source: Batch) -> dict[str, Tensor]:
         """Add the gradients of the source's cross-entropy; return the losses by name."""

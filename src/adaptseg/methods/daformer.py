@@ -6,7 +6,8 @@ its learning-rate warm-up `train.warmup_steps`. Here is the third part, the thin
 
     + λ_fd Σ ‖F_initial(source) - F(source)‖ over places that are mostly of a thing class       (equations 9 to 12)
 
-where F is the last stage of the backbone, and F_initial the same with the initial (ImageNet) weights.
+where F is the last stage of the backbone, and F_initial the same with the initial (ImageNet) weights. Labelled target
+images enter as in DACS; the distance is the source's alone.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, pixel by pixel. Per iteration
 
     segmenter    Σ λ_seg (CE(source) + λ_soft T² KL(q ‖ softmax(logits(target) / T)))
+                 + λ_labelled Σ λ_seg CE(labelled target), of which the teachers say nothing
 
 where q is the mean over the teachers of softmax(logits(target) / T). T² keeps the size of the gradients where T
 changes (section 2 of the paper). The teachers are finished runs, in eval mode. They see the student's target batch

@@ -3,7 +3,8 @@
 Yang and Soatto, "FDA: Fourier Domain Adaptation for Semantic Segmentation", CVPR 2020:
 Σ λ_seg CE(source in the target's style) + Σ λ_ent ρ(entropy(target)), equations 4 and 5, with the Charbonnier
 penalty ρ(x) = (x² + 0.001²)^η, where 1e-8 stands for 0.001² as released. The style itself is in
-`adaptseg.methods.fourier`, by default with β 0.01.
+`adaptseg.methods.fourier`, by default with β 0.01. Labelled target images add + λ_labelled Σ λ_seg CE(labelled
+target); they have the target's style already and keep it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ its tables: AdaptSegNet's game, but the discriminators see the feature maps befo
 the ResNet with 2048 channels, fc7 of VGG-16 with 1024; multi-level also stage 3). Per iteration
 
     segmenter       Σ λ_seg CE(source) + Σ λ_adv GAN(D(features of target) -> source)
+                    + λ_labelled Σ λ_seg CE(labelled target), which the discriminators do not see
     discriminators  ½ GAN(D(features of source) -> source) + ½ GAN(D(features of target) -> target)
 
 The adversarial gradient reaches the backbone alone, not the classifiers. The authors released no code for it.

@@ -3,6 +3,7 @@
 Chen et al., "Domain Adaptation for Semantic Segmentation with Maximum Squares Loss", ICCV 2019:
 Σ λ_seg CE(source) - Σ λ_square Σ w p² / 2 on the target (equation 3), with image-wise class weights (equation 9):
 w = 1 / (n_c^α (HW)^(1-α)), where n_c pixels of the image are predicted to be of the pixel's class c.
+Labelled target images add + λ_labelled Σ λ_seg CE(labelled target), on images that are never blurred.
 """
 
 from __future__ import annotations

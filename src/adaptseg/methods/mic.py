@@ -2,7 +2,8 @@
 
 Hoyer et al., "MIC: Masked Image Consistency for Context-Enhanced Domain Adaptation", CVPR 2023, on top of DAFormer's
 losses: + λ_mask CE(masked target, pseudo-labels), weighted by the share of pixels of which the teacher is sure
-(equation 5). The teacher's one look at the target serves the mixed and the masked images.
+(equation 5). The teacher's one look at the target serves the mixed and the masked images. Labelled target images enter
+as in DACS; they are never masked.
 """
 
 from __future__ import annotations

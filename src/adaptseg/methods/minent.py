@@ -1,7 +1,8 @@
 """MinEnt: direct entropy minimisation on the target.
 
 Vu et al., "ADVENT: Adversarial Entropy Minimization for Domain Adaptation in Semantic Segmentation", CVPR 2019,
-section 3.1: Σ λ_seg CE(source) + Σ λ_ent entropy(target), equation 3.
+section 3.1: Σ λ_seg CE(source) + Σ λ_ent entropy(target), equation 3. Labelled target images add
++ λ_labelled Σ λ_seg CE(labelled target); the entropy is of the unlabelled ones.
 """
 
 from __future__ import annotations

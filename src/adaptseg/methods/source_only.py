@@ -1,4 +1,7 @@
-"""Training on the source alone: the lower bound of every table; on the target's labels, the oracle."""
+"""Training on the source alone: the lower bound of every table; on the target's labels, the oracle.
+
+Labelled target images, where there are some, add + λ_labelled Σ λ_seg CE(labelled target).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ class SourceOnlyConfig(MethodConfig):
 class SourceOnly(Method):
     """Supervised segmentation: Σ λ_seg CE(source).
 
-    Never sees a target image. That is why λ_adv = 0 is not the same: there, target images would still move
-    the running statistics of batch norm.
+    Never sees a target image without a label. That is why λ_adv = 0 is not the same: there, target images would still
+    move the running statistics of batch norm.
     """
 
     uses_target = False

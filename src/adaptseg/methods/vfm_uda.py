@@ -8,7 +8,8 @@ Englert et al., "Exploring the Benefits of Vision Foundation Models for Unsuperv
     masked    weighted CE of the jittered and blurred target, most of whose tokens are the backbone's mask token
 
 The teacher labels the target by the mean of the image and its mirror image. The weight of its labels is the share of
-the batch's pixels of which it is sure, and 0 at the borders of the whole image.
+the batch's pixels of which it is sure, and 0 at the borders of the whole image. Labelled target images enter as in
+DACS; alone they keep their colours.
 """
 
 from __future__ import annotations

@@ -34,10 +34,11 @@ DomainLike = str | Path | Mapping[str, Any] | Domain
 def adapt(
     network: nn.Module,
     *,
-    source: DomainLike,
+    source: DomainLike | None = None,
     target: DomainLike,
     classes: Sequence[str] | str,
     out: str | Path,
+    target_labelled: DomainLike | None = None,
     evaluation: DomainLike | None = None,
     method: str | Mapping[str, Any] = "adaptsegnet",
     resume: bool = False,
@@ -48,11 +49,13 @@ def adapt(
     Args:
         network: images (N, 3, H, W) to logits (N, C, h, w), or a list of levels (auxiliary first, main last), or an
             object with `logits`, or a dictionary with `out`. A copy of it is trained, from the weights that it has.
-        source: labelled images: a folder with images/ and labels/, the keys of a domain as in YAML, or a `Domain`.
+        source: labelled images: a folder with images/ and labels/, the keys of a domain as in YAML, or a `Domain`;
+            none: `target_labelled` are all that have labels.
         target: unlabelled images, likewise.
         classes: their names in the order of the logits' channels and, in a folder, of the label values; or a named
             label space.
         out: the run folder.
+        target_labelled: some target images with labels to train on, likewise; none of those to evaluate on.
         evaluation: labelled images to evaluate on, likewise; none: nothing is evaluated.
         method: a method's name, or its options with `name`.
         resume: go on from the last checkpoint in `out`.
@@ -64,12 +67,12 @@ def adapt(
     """
     levels = options.get("model", {}).get("levels") or min(2, _count_levels(network))
     model = {"factory": f"{GIVEN}:{type(network).__name__}", "levels": levels}
+    labelled = {"source": source, "target_labelled": target_labelled, "evaluation": evaluation}
     content: dict[str, Any] = {
         "description": f"{type(network).__name__}, adapted from Python",
         "label_space": classes if isinstance(classes, str) else list(classes),
-        "source": _domain(source, classes),
         "target": _domain(target, None),
-        **({"evaluation": _domain(evaluation, classes)} if evaluation is not None else {}),
+        **{role: _domain(domain, classes) for role, domain in labelled.items() if domain is not None},
         "method": _method(method, levels),
         **options,
         **{key: {**values, **options.get(key, {})} for key, values in DEFAULTS.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,10 @@ STYLE: Any = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
 }
+
+
+Scores = Mapping[int, Sequence[float]]
+"""Values of each seed, fractions, by a number such as that of labels."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,42 @@ def seed_dots(name: str, label: str, columns: Mapping[str, Sequence[float]]) -> 
         axes.set_ylim(len(columns) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.spines["left"].set_visible(False)
+        return _svg(figure, name, label)
+
+
+def label_curves(name: str, label: str, lines: Sequence[Scores], level: Sequence[float]) -> Markup:
+    """Return a chart of fractions, in per cent, over the number of labels.
+
+    Args:
+        name: of the chart, an id in the page.
+        label: what the chart shows, in words.
+        lines: values of each seed by the number of labels; their mean is the line, their deviation the band.
+        level: values of each seed of what has no labels, drawn grey and dashed.
+    """
+    counts = sorted({count for line in lines for count in line})
+    least = next((count for count in counts if count), 1)
+
+    def place(count: int) -> float:
+        return 1 + math.log2(count / least) if count else 0.0
+
+    with rc_context(STYLE):
+        figure, axes = _figure(500, 240)
+        axes.grid(axis="y")
+        if level:
+            mean, deviation = 100 * float(np.mean(level)), 100 * float(np.std(level, ddof=len(level) > 1))
+            axes.axhspan(mean - deviation, mean + deviation, color=PLACEHOLDERS["muted"], alpha=0.12, linewidth=0)
+            axes.axhline(mean, color=PLACEHOLDERS["muted"], linewidth=1.4, linestyle="--")
+        for series, line in enumerate(lines):
+            colour, here = _colour(series), sorted(line)
+            places = [place(count) for count in here]
+            means = np.array([100 * np.mean(line[count]) for count in here])
+            deviations = np.array([100 * np.std(line[count], ddof=len(line[count]) > 1) for count in here])
+            axes.fill_between(places, means - deviations, means + deviations, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(places, means, color=colour, linewidth=1.8)
+            for x, count in zip(places, here, strict=True):
+                axes.plot([x] * len(line[count]), 100 * np.array(line[count]), "o", color=colour, markersize=4)
+        axes.set_xticks([place(count) for count in counts], [str(count) for count in counts])
+        axes.set(xlabel="labelled target images", ylabel="mIoU, %")
         return _svg(figure, name, label)
 
 

@@ -66,7 +66,7 @@ def train_seeds(name: str, config: ExperimentConfig, out: Path, seeds: Sequence[
     for seed in seeds:
         run = out / f"seed-{seed}"
         seeded = replace(config, seed=seed, out=None)
-        if not (reuse and _finished(run, seeded)):
+        if not (reuse and is_finished(run, seeded)):
             print(f"{name}, seed {seed} -> {run}", flush=True)
             train_and_report(seeded, run, resume=reuse and bool(saved_checkpoints(run)))
         runs.append(run)
@@ -74,8 +74,12 @@ def train_seeds(name: str, config: ExperimentConfig, out: Path, seeds: Sequence[
     return SeedRuns(name, tuple(runs), tuple(results))
 
 
-def _finished(run: Path, config: ExperimentConfig) -> bool:
-    """Whether the run is complete; raises where its configuration is another one."""
+def is_finished(run: Path, config: ExperimentConfig) -> bool:
+    """Return whether a run is complete.
+
+    Raises:
+        InputError: it is, but has another configuration.
+    """
     if not (run / "result.json").is_file():
         return False
     stored = build_config(read_experiment(str(run))[1])

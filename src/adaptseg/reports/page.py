@@ -170,11 +170,13 @@ def run_page(run: Run, baseline: Run | None, device: torch.device) -> str:
 def facts(run: Run) -> dict[str, str]:
     """Return what a run is, for the top of its page."""
     cost = training_cost(run.path)
-    source, evaluation = run.config.source, run.config.domain("evaluation") if run.config.has_evaluation else None
+    source = run.config.domain("source")
+    evaluation = run.config.domain("evaluation") if run.config.has_evaluation else None
     known = {
         "run": str(run.path),
         "method": run.config.method.name,
         "source": " ".join(filter(None, (source.layout, *source.roots))),
+        "labelled target images": str((run.result or {}).get("labelled", "")),
         "evaluated on": (
             " ".join(filter(None, (evaluation.layout, *evaluation.roots, *(evaluation.split or ()))))
             if evaluation

@@ -175,7 +175,10 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Gives each pixel of a photograph one of {len(card['classes'])} classes. {_network(model)}."
     if card.get("target"):
-        yield f"Trained on labelled images of one domain, adapted to unlabelled ones of another by `{card['method']}`."
+        labelled, unlabelled = ("labelled images of one domain", "unlabelled ones of another")
+        if not card.get("source"):
+            labelled, unlabelled = "a few labelled images", "unlabelled ones of the same domain"
+        yield f"Trained on {labelled}, adapted to {unlabelled} by `{card['method']}`."
     yield ""
 
 
@@ -236,9 +239,14 @@ def _training(card: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "## Training"
     yield ""
-    for role, says in (("source", "labelled"), ("target", "its labels were not used")):
+    roles = {
+        "source": "labelled",
+        "target": "its labels were not used",
+        "target_labelled": f"{card['labelled']} images, labelled" if "labelled" in card else "labelled",
+    }
+    for role, says in roles.items():
         if card.get(role):
-            yield f"- {role}: {for_markdown(card[role]['text'])} ({says})"
+            yield f"- {role.replace('_', ' ')}: {for_markdown(card[role]['text'])} ({says})"
     steps = f", {card['step']} iterations" if "step" in card else ""
     yield f"- method `{card['method']}`{steps}, seed {card['seed']}, adaptseg {card['adaptseg']}"
     yield ""

@@ -9,7 +9,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from operator import index
 from pathlib import Path
@@ -25,7 +25,7 @@ from adaptseg.atomic import sync
 from adaptseg.config import ExperimentConfig, to_dict
 from adaptseg.distributed import is_main
 from adaptseg.errors import InputError
-from adaptseg.experiment import as_trained, with_absolute_paths
+from adaptseg.experiment import ROLES, as_trained, with_absolute_paths
 from adaptseg.methods.base import Method
 from adaptseg.segmenter.checkpoint_card import (
     CHECKPOINT_CARD,
@@ -50,7 +50,7 @@ WITHOUT_EFFECT = frozenset(
         "prepared",
         "colors",
         "model.factory_folder",
-        *(f"{role}.prepared" for role in ("source", "target", "evaluation")),
+        *(f"{role}.prepared" for role in ROLES),
     }
     | {
         f"train.{key}"
@@ -198,7 +198,8 @@ def load_checkpoint(run: Path, state: TrainingState, allow_changes: bool = False
     folder = _newest_whole(run)
     card = read_card(folder)
     try:
-        step, skipped, started_with = index(card["step"]), index(card.get("skipped", 0)), _comparable(card["config"])
+        step, skipped = index(card["step"]), index(card.get("skipped", 0))
+        started_with = _comparable(_with_new_keys(card["config"], state.config))
     except Exception as error:  # JSON may hold anything anywhere.
         raise damaged(folder / CHECKPOINT_CARD) from error
     differing = differences(started_with, _comparable(json.loads(json.dumps(to_dict(state.config)))))
@@ -269,6 +270,18 @@ def _load_optimizers(path: Path, optimizers: Mapping[str, Optimizer]) -> None:
                 raise ValueError(f"{name} is damaged")
     except Exception as error:  # A broken pickle can fail in any way.
         raise damaged(path) from error
+
+
+def _with_new_keys(old: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Return a checkpoint's configuration with the keys that its version did not have, at their defaults."""
+    new: dict[str, Any] = {}
+    for key in fields(config):
+        value = getattr(config, key.name)
+        if is_dataclass(value):
+            new[key.name] = _with_new_keys(old.get(key.name, {}), value)
+        elif key.name not in old and key.default is not MISSING:
+            new[key.name] = key.default
+    return {**old, **json.loads(json.dumps(new))}
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import Domains, open_domains
-from adaptseg.data.loader import Batch, StepDataset, to_device
+from adaptseg.data.loader import Batch, step_dataset, to_device
 from adaptseg.distributed import rank, world_size
 from adaptseg.errors import InputError
 from adaptseg.evaluation.selection import open_scorer
@@ -46,9 +46,12 @@ def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
     for role, absent in (
         ("source", ""),
         ("target", f"not used by {config.method.name}"),
+        ("target_labelled", "the source: there is no other" if config.labels_alone else None),
         ("evaluation", "none: nothing is evaluated"),
     ):
-        yield f"{role:<11} {_describe_domain(used[role], config.domain(role)) if role in used else absent}"
+        if role in used or absent is not None:
+            name = "labelled" if role == "target_labelled" else role
+            yield f"{name:<11} {_describe_domain(used[role], config.domain(role)) if role in used else absent}"
     yield from _describe_networks(config, method)
     optimizers = method.optimizers()
     with autocast(config, device):
@@ -92,21 +95,23 @@ def _describe_networks(config: ExperimentConfig, method: Method) -> Iterator[str
     if model.weights:
         yield f"weights     licence {license_of(model) or 'not known: ask where they come from'}"
     beside = _parameters(method) - segmenter
-    options = ", ".join(f"{key} {value}" for key, value in vars(config.method).items() if key.startswith("lambda"))
+    used = {k: v for k, v in vars(config.method).items() if config.has_target_labelled or k != "lambda_labelled"}
+    options = ", ".join(f"{key} {value}" for key, value in used.items() if key.startswith("lambda"))
     yield f"method      {config.method.name}, {options}; {beside / 1e6:.1f} M parameters beside the segmenter's"
 
 
 def _one_step(config: ExperimentConfig, method: Method, optimizers: Mapping[str, Optimizer], domains: Domains) -> str:
     """Take one iteration, optimisers included, on a batch of small images of each domain; return the losses as text."""
-    side, settings = method.smallest_image(), replace(config.train, crop=None)
+    side, whole = method.smallest_image(), replace(config, train=replace(config.train, crop=None))
 
     def small_batch(domain: Domain, role: str) -> Batch:
         domain.size, domain.prepared = (side, side), None
-        batch = StepDataset(domain, role, config.seed, settings, share=(rank(), world_size()))[0]
+        batch = step_dataset(whole, domain, role, share=(rank(), world_size()))[0]
         return to_device(batch, next(method.parameters()).device)
 
     target = small_batch(domains.target, "target") if domains.target else None
-    losses = method.iteration(small_batch(domains.source, "source"), target)
+    labelled = small_batch(domains.beside_source, "target_labelled") if domains.beside_source else None
+    losses = method.iteration(small_batch(domains.source, "source"), target, labelled)
     for optimizer in optimizers.values():
         optimizer.step()
     values = {name: float(loss) for name, loss in losses.items()}
@@ -129,6 +134,8 @@ def _describe_training(
 ) -> Iterator[str]:
     train = config.train
     pair = f"{train.batch} + {train.batch}" if method.uses_target else f"{train.batch}"
+    if config.has_target_labelled and not config.labels_alone:
+        pair += f" + {train.labelled_batch} labelled"
     schedule = f"poly schedule over {train.schedule_steps or train.steps}"
     yield f"training    {train.steps} steps of batch {pair} on {train.device}, {train.precision}, {schedule}"
     megabytes = _checkpoint_bytes(method, optimizers) / 1e6

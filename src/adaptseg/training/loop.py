@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import Domains, open_domains
 from adaptseg.data.files import UInt8Array
-from adaptseg.data.loader import Batch, StepDataset, batches, to_device
+from adaptseg.data.loader import Batch, batches, step_dataset, to_device
 from adaptseg.data.sampling import CLASS_PIXELS, RareClassSampling, rare_class_sampling, step_seed
 from adaptseg.distributed import (
     all_or_none,
@@ -65,6 +66,8 @@ from adaptseg.training.run_lock import run_lock
 from adaptseg.training.run_log import RunLog, read_log
 from adaptseg.training.throughput import Meter
 
+Stream: TypeAlias = Iterator[Batch | None]
+"""The batches of one domain; none at every step, where there is no such domain."""
 READY, FAILED, STOP = range(3)
 """What a process is when its batch should be there; what is worst in any holds for all."""
 
@@ -115,7 +118,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
         scores = training.iterate()
         selection = training.selection()
         if is_main():
-            write_result(run, config, scores, selection)
+            write_result(run, config, scores, selection, domains.target_labelled)
         barrier()
     return scores
 
@@ -133,10 +136,12 @@ def open_device(config: ExperimentConfig) -> torch.device:
         InputError: there is no such device, or the batch cannot be shared.
     """
     processes, nodes = launched_processes()
-    if config.train.batch % (processes * nodes):
-        raise InputError(
-            f"train.batch is {config.train.batch}, to be shared by {processes * nodes} processes; make it a multiple"
-        )
+    counts = {"train.batch": config.train.batch}
+    if config.has_target_labelled and not config.labels_alone:
+        counts["train.labelled_share x train.batch"] = config.train.labelled_batch
+    for key, count in counts.items():
+        if count % (processes * nodes):
+            raise InputError(f"{key} is {count}, to be shared by {processes * nodes} processes; make it a multiple")
     try:
         return join_processes(choose_device(config.train.device))
     except InputError as error:
@@ -187,15 +192,22 @@ class Training:
             if start < settings.steps:
                 (self.run / "result.json").unlink(missing_ok=True)  # Of fewer steps.
         sampling = rare_class_sampling(self.domains.source, settings, self.run / CLASS_PIXELS)
-        source = domain_batches(self.domains.source, "source", self.config, start, self.device, sampling)
-        target = None
-        if self.domains.target:
-            target = domain_batches(self.domains.target, "target", self.config, start, self.device)
+
+        def stream(role: str, domain: Domain | None, sampling: RareClassSampling | None = None) -> Stream:
+            if domain is None:
+                return repeat(None)
+            return domain_batches(domain, role, self.config, start, self.device, sampling)
+
+        streams = (
+            stream("source", self.domains.source, sampling),
+            stream("target", self.domains.target),
+            stream("target_labelled", self.domains.beside_source),
+        )
         log = RunLog(self.run, start, self.config, writes=is_main())
         if start:
             self.choose()  # As at that step: the run may have gone further, or ended there.
         try:
-            self.run_iterations(source, target, log)
+            self.run_iterations(streams, log)
             log.picture(settings.steps, self.target_picture)
             scores = self.evaluate()
             self.score_snapshot(log, scores)
@@ -203,14 +215,15 @@ class Training:
         finally:
             log.close()
 
-    def run_iterations(self, source: Iterator[Batch], target: Iterator[Batch] | None, log: RunLog) -> None:
+    def run_iterations(self, streams: Sequence[Stream], log: RunLog) -> None:
         """Run the iterations that are left, with their log, snapshots and checkpoints."""
         settings, start = self.config.train, self.state.step
         snapshot_every = settings.evaluate_every or (settings.checkpoint_every if self.scorer else 0)
         self.method.train()
         try:
             with Progress(settings.steps, start, shown=is_main()) as progress:
-                images = settings.batch * (2 if target else 1)
+                images = settings.batch * (2 if self.domains.target else 1)
+                images += settings.labelled_batch if self.domains.beside_source else 0
                 meter = Meter(start, images, settings.workers, self.device)
                 for step in range(start, settings.steps):
                     if snapshot_every and step and step % snapshot_every == 0:
@@ -218,8 +231,8 @@ class Training:
                             self.score_snapshot(log, self.evaluate() if settings.evaluate_every else None)
                             log.picture(step, self.target_picture)
                     with meter.waiting():
-                        batches = self.next_batches(source, target)
-                    losses = self.update(*batches)
+                        batches = self.next_batches(streams)
+                    losses = self.update(batches)
                     self.state.step = done = step + 1
                     if done % settings.log_every == 0 or done == settings.steps:
                         self.log(log, progress, meter, losses)
@@ -229,18 +242,18 @@ class Training:
             self.save()
             raise Preempted(f"{preempted} after step {self.state.step}") from None
 
-    def next_batches(self, source: Iterator[Batch], target: Iterator[Batch] | None) -> tuple[Batch, Batch | None]:
-        """Return a batch of each domain.
+    def next_batches(self, streams: Sequence[Stream]) -> list[Batch | None]:
+        """Return a batch of each domain: source, target and labelled target, none where there is none.
 
         Raises:
             Preempted: a signal has come to any of the processes, perhaps while this one waited for data.
             InputError: a file is wrong, of this process's batch or of another's.
         """
-        found: tuple[Batch, Batch | None] | None = None
+        found: list[Batch | None] | None = None
         failure: Exception = another_failed()
         try:
             with self.stop.interrupting():
-                found = next(source), next(target) if target else None
+                found = [next(stream) for stream in streams]
         except Preempted:
             pass
         except InputError as error:  # Perhaps of the same signal: it may have ended the loader's workers.
@@ -253,7 +266,7 @@ class Training:
             raise failure
         return found
 
-    def update(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+    def update(self, batches: Sequence[Batch | None]) -> dict[str, Tensor]:
         """Take an iteration; return its losses on the device, none where the iteration was left out."""
         settings, step = self.config.train, self.state.step
         factor = poly_factor(step, settings.schedule_steps or settings.steps, settings.power)
@@ -264,9 +277,11 @@ class Training:
         kept = [buffer.clone() for buffer in self.running_statistics()] if settings.skip_nonfinite else []
         torch.manual_seed(step_seed(self.config.seed, step, rank()))
         with autocast(self.config, self.device):
-            losses = self.method.iteration(source, target)
+            source, target, labelled = batches
+            assert source is not None
+            losses = self.method.iteration(source, target, labelled)
         average_gradients(self.method.parameters())
-        names = source["names"] + (target["names"] if target else [])
+        names = [name for batch in batches if batch for name in batch["names"]]
         self.finite.see(step + 1, losses, self.method.parameters(), names)
         if self.state.skipped < settings.skip_nonfinite and any_process(not self.finite.last_is_finite()):
             self.state.skipped += 1
@@ -363,20 +378,25 @@ def domain_batches(
     sampling: RareClassSampling | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of one domain from step `start`, on the device; all samples alike where `sampling` is none."""
-    settings = config.train
-    dataset = StepDataset(domain, role, config.seed, settings, sampling, share=(rank(), world_size()))
-    loaded = batches(dataset, start, settings.steps, settings.workers, pin_memory=device.type == "cuda")
+    dataset = step_dataset(config, domain, role, sampling, share=(rank(), world_size()))
+    loaded = batches(dataset, start, config.train.steps, config.train.workers, pin_memory=device.type == "cuda")
     return (to_device(batch, device) for batch in loaded)
 
 
-def write_result(run: Path, config: ExperimentConfig, scores: Scores, selection: dict[str, Any] | None) -> None:
-    """Write `result.json`, complete or not at all: scores of the last iteration, and which snapshot was chosen."""
+def write_result(
+    run: Path, config: ExperimentConfig, scores: Scores, selection: dict[str, Any] | None, labelled: Domain | None
+) -> None:
+    """Write `result.json`, complete or not at all: scores of the last iteration, and which snapshot was chosen.
+
+    Labelled target images are counted there, where there are some.
+    """
     result = {
         **scores.to_dict(),
         "step": config.train.steps,
         "seed": config.seed,
         "method": config.method.name,
         "description": config.description,
+        **({"labelled": len(labelled)} if labelled is not None else {}),
         **({"selection": selection} if selection else {}),
     }
     write_text(run / "result.json", json.dumps(result, indent=2) + "\n")

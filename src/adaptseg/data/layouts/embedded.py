@@ -9,6 +9,7 @@ import numpy.typing as npt
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.layouts.label_map import parse_label_map
+from adaptseg.data.layouts.paired_files import included
 from adaptseg.data.streets import worlds as streets
 from adaptseg.errors import InputError
 
@@ -27,14 +28,20 @@ class Streets:
         self.style = style
         self.split = (config.split or ["train"])[0]
         self.size = config.size or (256, 128)
-        self.names = [f"{style}-{self.split}-{index:05d}" for index in range(config.count or 400)]
+        names = [f"{style}-{self.split}-{index:05d}" for index in range(config.count or 400)]
+        self.numbers = included(names, config.include)
+        if not self.numbers:
+            raise InputError(
+                f"layout streets: none of {len(names)} images match include {config.include}; they are like {names[0]}"
+            )
+        self.names = [names[number] for number in self.numbers]
         self.raw_classes = _named(config)
         self._kept: dict[int, tuple[UInt8Array, UInt8Array]] = {}
 
     def _rendered(self, index: int) -> tuple[UInt8Array, UInt8Array]:
         # Rendering takes longer than a training step's share of the loader: each image is made once and kept.
         if index not in self._kept:
-            self._kept[index] = streets.render(self.style, self.split, index, self.size)
+            self._kept[index] = streets.render(self.style, self.split, self.numbers[index], self.size)
         return self._kept[index]
 
     def image(self, index: int) -> UInt8Array:
