@@ -154,7 +154,7 @@ def test_a_lock_that_is_refused_ends_all_processes(folder: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptseg.training.loop.launched_processes", lambda: (2, 1))
+    monkeypatch.setattr("adaptseg.training.device.launched_processes", lambda: (2, 1))
     with pytest.raises(InputError, match=r"train\.batch is 3, to be shared by 2 processes; make it a multiple"):
         train(config_of(folder, "--train.batch=3"), folder / "run")
     assert not (folder / "run").exists()

@@ -21,7 +21,7 @@ from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.segmenter.initial_weights import initialise
 from adaptseg.segmenter.pretrained import license_of
-from adaptseg.training.loop import autocast, open_device
+from adaptseg.training.device import autocast, open_device
 from adaptseg.training.trackers import require_trackers
 
 LABELS_READ = 8

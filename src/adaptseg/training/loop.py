@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -29,8 +29,6 @@ from adaptseg.distributed import (
     barrier,
     highest,
     is_main,
-    join_processes,
-    launched_processes,
     mean_over_processes,
     rank,
     share_buffers,
@@ -43,7 +41,6 @@ from adaptseg.experiment import write_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.optimizers import poly_factor, set_learning_rates
-from adaptseg.models.devices import choose_device
 from adaptseg.predict.predictions import prediction_strip
 from adaptseg.progress import Progress
 from adaptseg.segmenter.checkpoint_card import checkpoint_name
@@ -59,6 +56,7 @@ from adaptseg.training.checkpoint import (
     saved_checkpoints,
     set_aside_newer,
 )
+from adaptseg.training.device import autocast, open_device
 from adaptseg.training.divergence import CollapseWatch, FiniteWatch
 from adaptseg.training.memory import keep_freed_memory
 from adaptseg.training.preemption import Preempted, StopRequest
@@ -127,31 +125,6 @@ def refuse_existing(run: Path) -> None:
     """Raise `InputError` where the folder holds a run."""
     if saved_checkpoints(run):
         raise InputError(f"{run}: holds a run already; go on with --resume, or choose another folder with --out")
-
-
-def open_device(config: ExperimentConfig) -> torch.device:
-    """Return the configured device, of several processes each its own, which have met then.
-
-    Raises:
-        InputError: there is no such device, or the batch cannot be shared.
-    """
-    processes, nodes = launched_processes()
-    counts = {"train.batch": config.train.batch}
-    if config.has_target_labelled and not config.labels_alone:
-        counts["train.labelled_share x train.batch"] = config.train.labelled_batch
-    for key, count in counts.items():
-        if count % (processes * nodes):
-            raise InputError(f"{key} is {count}, to be shared by {processes * nodes} processes; make it a multiple")
-    try:
-        return join_processes(choose_device(config.train.device))
-    except InputError as error:
-        raise InputError(f"train.device {config.train.device!r}: {error}") from error
-
-
-def autocast(config: ExperimentConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context of the forward passes: bfloat16 where `train.precision` says so."""
-    mixed = config.train.precision == "bf16-mixed"
-    return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 
 
 class Training:
