@@ -26,7 +26,7 @@ from adaptseg.methods.configuration import build_config
 from adaptseg.training.checkpoint import TrainingState, load_checkpoint, saved_checkpoints
 from adaptseg.training.loop import train
 from adaptseg.training.run_lock import run_lock
-from tests.conftest import PATIENCE
+from tests.conftest import CLASSES, PATIENCE, write_images
 from tests.training.test_loop import metrics, weights
 
 
@@ -52,10 +52,14 @@ def config_of(folder: Path, *overrides: str) -> Any:
 
 
 def test_two_processes_are_one(folder: Path, experiment: dict[str, Any]) -> None:
-    """Without batch statistics, an image at a time cannot be told from a batch."""
+    """Without batch statistics, an image at a time cannot be told from a batch; of labelled target images neither."""
     # A frozen network learns next to nothing from random weights: it starts from one that has learned a little.
     train(build_config(experiment, ["--train.steps=60"]), folder / "first")
     experiment["model"] |= {"batch_norm": "frozen", "weights": str(folder / "first")}
+    write_images(folder / "labelled", ["p", "q", "r"], labels=True)
+    experiment["target_labelled"] = {"root": str(folder / "labelled"), "classes": CLASSES}
+    experiment["train"]["labelled_share"] = 1.0
+    experiment["method"]["lambda_labelled"] = 0.05
     experiment["optimizer"] = {"name": "sgd", "lr": 0.002}
     (folder / "own.yaml").write_text(yaml.safe_dump(experiment))
     train(config_of(folder), folder / "one")
@@ -224,3 +228,12 @@ def test_what_started_this_process(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert launched_processes() == expected
+
+
+def test_labelled_images_that_cannot_be_shared(
+    folder: Path, experiment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adaptseg.training.loop.launched_processes", lambda: (2, 1))
+    config = build_config({**experiment, "target_labelled": {"root": "labelled"}})
+    with pytest.raises(InputError, match=r"train\.labelled_share x train\.batch is 1, to be shared by 2 processes"):
+        train(config, folder / "run")

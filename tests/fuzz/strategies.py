@@ -21,7 +21,7 @@ Edit = tuple[tuple[str, ...], Any]
 """Where in an experiment, and what is put there."""
 
 SECTIONS: dict[str, Any] = {
-    **dict.fromkeys(("source", "target", "evaluation"), DomainConfig),
+    **dict.fromkeys(("source", "target", "target_labelled", "evaluation"), DomainConfig),
     "model": ModelConfig,
     "optimizer": OptimizerConfig,
     "train": TrainConfig,

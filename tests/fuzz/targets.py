@@ -34,6 +34,7 @@ from adaptseg.config import DomainConfig, ExperimentConfig, to_dict
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import decode_image, decode_label
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.layouts.brush_rle import encode
 from adaptseg.data.layouts.label_decoding import decode_class_ids, decode_synthia
 from adaptseg.data.layouts.published_labels import CITYSCAPES_IDS, SYNTHIA_IDS
 from adaptseg.data.prepared import Prepared
@@ -207,17 +208,20 @@ def _annotated() -> list[Tree]:
         '<annotations><image id="0" name="a.png" width="16" height="12"><polygon label="road" points="1,1;9,1;9,7"/>'
         '<mask label="car" rle="2, 3" left="1" top="2" width="3" height="2"/></image></annotations>'
     )
+    brush = {"type": "brushlabels", "original_width": 16, "original_height": 12}
+    brush["value"] = {"format": "rle", "rle": encode(np.eye(12, 16) > 0), "brushlabels": ["road"]}
+    tasks = [{"data": {"image": "a.png"}, "annotations": [{"result": [brush]}]}]
     array = io.BytesIO()
     np.save(array, np.zeros((12, 16), np.uint8))
     labels = {
-        "a.json": [json.dumps(content).encode() for content in (shapes, objects, coco)],
+        "a.json": [json.dumps(content).encode() for content in (shapes, objects, coco, tasks)],
         "a.xml": [cvat.encode()],
         "a.txt": [b"1 0.1 0.1 0.9 0.1 0.9 0.7\n"],
         "a.npy": [array.getvalue()],
     }
-    return [
-        {"images/a.png": image, f"labels/{name}": content} for name, contents in labels.items() for content in contents
-    ]
+    masks = {"labels/labelmap.txt": b"background:0,0,0::\nroad:128,64,128::\n", "labels/SegmentationClass/a.png": image}
+    drawn = [{f"labels/{name}": content} for name, contents in labels.items() for content in contents]
+    return [{"images/a.png": image, **tree} for tree in (*drawn, masks)]
 
 
 def _read_folder(folder: Path, out: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import yaml
 from PIL import Image
 
 from adaptseg.cli import main
-from adaptseg.config import DomainConfig, ModelConfig
+from adaptseg.config import ModelConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.experiment import write_config
@@ -77,7 +79,7 @@ def test_what_is_written_is_read_as_training_data(
     run: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    content = suggest(run, photographs, out, "-n", "3", "--by", "combined")
+    content = suggest(run, photographs, out, "-n", "3", "--by", "combined", "--format", "coco,cvat,labelme,labelstudio")
     printed = capsys.readouterr()
     assert "3 of 8 images by combined; left out: 1 labelled or evaluated, 1 copies" in printed.out
     assert "left out: " in printed.err
@@ -85,7 +87,10 @@ def test_what_is_written_is_read_as_training_data(
     assert content["candidates"] == 8
     assert content["left_out"] == {"labelled or evaluated": 1, "copies": 1}
     block = yaml.safe_load(printed.out.partition("\n\nCorrect")[2].partition("\n\n")[2])["target_labelled"]
-    domain = Domain(DomainConfig(**block, labelled=True), label_space(CLASSES))
+    own = small_experiment(tmp_path)
+    own["target"]["label_map"] = {7: "sky", "default": "void"}  # Of other labels: these have their own.
+    config = build_config({**own, "target_labelled": block})
+    domain = Domain(config.domain("target_labelled"), label_space(CLASSES))
     assert sorted(domain.layout.names) == sorted(row["name"] for row in content["images"])
     for row in content["images"]:
         index = list(domain.layout.names).index(row["name"])
@@ -95,6 +100,12 @@ def test_what_is_written_is_read_as_training_data(
         np.testing.assert_array_equal(label, segmenter().predict(image))
         assert set(row["scores"]) == {"entropy", "disagreement", "rarity", "novelty"}
         assert Image.open(out / "entropy" / f"{row['name']}.png").size == (64, 48)
+        coco = Domain(replace(domain.config, labels="coco.json"), domain.label_space)
+        np.testing.assert_array_equal(coco.read(index)[1], label)
+    (task, *_) = json.loads((out / "label-studio.json").read_text())
+    assert unquote(task["data"]["image"]) == f"/data/local-files/?d=out/{content['images'][0]['image']}"
+    assert all((out / file).is_file() for file in ("cvat.zip", "label-studio.xml"))
+    assert "% of the pixels have another class than in labels/" in printed.out
     assert (out / "classes.txt").read_text().split() == CLASSES
     assert [row["name"] for row in json.loads((out / "legend.json").read_text())] == CLASSES
     page = (out / "suggestion.html").read_text()
@@ -112,6 +123,17 @@ def test_again_it_is_the_same_and_what_is_labelled_is_left_out(run: Path, photog
     assert rest["left_out"]["labelled or evaluated"] >= 5
 
 
+def test_what_the_run_was_trained_on_is_left_out(run: Path, photographs: Path, tmp_path: Path) -> None:
+    first = suggest(run, photographs, tmp_path / "a", "-n", "3")
+    own = yaml.safe_load((run / "config.yaml").read_text())
+    own["target_labelled"] = {"root": str(tmp_path / "a"), "label_map": dict(enumerate(CLASSES))}
+    (run / "config.yaml").write_text(yaml.safe_dump(own))
+    rest = suggest(run, photographs, tmp_path / "b", "-n", "5", "--by", "combined")
+    assert rest["candidates"] == 5
+    assert not {row["digest"] for row in first["images"]} & {row["digest"] for row in rest["images"]}
+    assert rest["images"][0]["scores"]["novelty"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +141,8 @@ def test_again_it_is_the_same_and_what_is_labelled_is_left_out(run: Path, photog
         (["-n", "0"], "0 images are asked for"),
         (["-n", "1", "--labelled", "nowhere"], "nowhere: no such folder"),
         (["-n", "1", "--by", "best"], "invalid choice: 'best'"),
+        (["-n", "1", "--format", "cvat,voc"], "--format 'voc' is unknown"),
+        (["-n", "1", "--out", "PHOTOGRAPHS/new"], "lies in "),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -129,8 +153,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     arguments: list[str],
     message: str,
 ) -> None:
+    given = [argument.replace("PHOTOGRAPHS", str(photographs)) for argument in arguments]
     with pytest.raises(SystemExit) as caught:
-        suggest(run, photographs, tmp_path / "out", *arguments)
+        main(["suggest", str(run), str(photographs), "--out", str(tmp_path / "out"), "--device", "cpu", *given])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()

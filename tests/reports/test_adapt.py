@@ -64,17 +64,19 @@ def test_levels_and_options(experiment: dict[str, Any], tmp_path: Path) -> None:
     def run(network: Any, out: str, **options: Any) -> Any:
         adaptseg.adapt(
             network,
-            source=tmp_path / "source",
             target=tmp_path / "target",
             classes=CLASSES,
             out=tmp_path / out,
-            **{"train": TRAIN | {"steps": 1}, "method": "source_only", **options},
+            **{"source": tmp_path / "source", "train": TRAIN | {"steps": 1}, "method": "source_only", **options},
         )
         return yaml.safe_load((tmp_path / out / "config.yaml").read_text())
 
     config = run(TwoOutputs(3), "two")
     assert (config["model"]["levels"], config["method"]["lambda_seg"]) == (2, [0.1, 1.0])
     assert config["optimizer"]["name"] == "adamw"
+    alone = run(TwoOutputs(3), "alone", source=None, target_labelled={"root": tmp_path / "source"})
+    assert (alone["source"]["root"], alone["target_labelled"]["root"]) == (None, str(tmp_path / "source"))
+    assert json.loads((tmp_path / "alone" / "result.json").read_text())["labelled"] == 4
     config = run(TwoOutputs(3), "one", model={"levels": 1, "align_corners": True}, optimizer={"lr": 0.01})
     assert (config["model"]["levels"], config["method"]["lambda_seg"]) == (1, [1.0])
     assert (config["optimizer"]["lr"], config["optimizer"]["name"], config["model"]["align_corners"]) == (

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from adaptseg.cli import main
 from adaptseg.config import DomainConfig, ExperimentConfig
@@ -24,6 +26,7 @@ from adaptseg.reports.budget.plan import ADAPTED, LABELS_ALONE, SOURCE_ONLY
 from adaptseg.reports.budget.pool import LabelPool, open_pool
 from adaptseg.reports.budget.study import open_budget
 from adaptseg.reports.budget.verdict import verdict
+from adaptseg.reports.compare import is_finished, train_seeds
 from tests.conftest import CLASSES, small_experiment, write_images
 
 STREETS = read_experiment("streets")[1]
@@ -206,6 +209,19 @@ def test_experiments_without_such_a_curve(tmp_path: Path) -> None:
     own = build_config(small_experiment(tmp_path))
     assert "target: no labels to draw from" in refused(own)
     assert "target_labelled.root=FOLDER" in refused(own)
+
+
+def test_a_measured_range_of_values_is_no_other_configuration(tmp_path: Path) -> None:
+    content = small_experiment(tmp_path)
+    for path in (tmp_path / "target" / "images").glob("*.png"):
+        Image.fromarray(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)).save(path)
+    config = build_config(content, ["--train.steps=1", "--train.tensorboard=false"])
+    (run,) = train_seeds("own", config, tmp_path / "runs", [0], reuse=False).runs
+    assert read_experiment(str(run))[1]["target"]["value_range"] is not None
+    assert is_finished(run, config)
+    other = replace(config, target=replace(config.target, value_range=(0.0, 9.0)))
+    with pytest.raises(InputError, match=r"target.value_range: \[.*\] -> \[0.0, 9.0\]"):
+        is_finished(run, other)
 
 
 def test_which_images_may_be_labelled(tmp_path: Path) -> None:

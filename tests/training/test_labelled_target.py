@@ -13,9 +13,15 @@ import yaml
 from adaptseg.cli import main
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
+from adaptseg.export.export import training_facts
 from adaptseg.methods import METHODS
 from adaptseg.methods.configuration import build_config
+from adaptseg.reports.page import facts
+from adaptseg.reports.runs import read_run
 from adaptseg.segmenter.checkpoint_card import read_card
+from adaptseg.segmenter.hub import export_card
+from adaptseg.segmenter.loading import load_model
+from adaptseg.segmenter.model_card import model_card
 from adaptseg.training.dry_run import dry_run
 from adaptseg.training.loop import train
 from tests.conftest import CLASSES, logged_iterations, write_images
@@ -59,6 +65,12 @@ def test_labels_alone(labelled: dict[str, Any], tmp_path: Path) -> None:
     again = build_config(read_experiment(str(tmp_path / "run"))[1])
     assert again.labels_alone
     train(again, tmp_path / "run", resume=True)
+    assert facts(read_run(tmp_path / "run"))["labelled target images"] == "3"
+    segmenter = load_model(tmp_path / "run")
+    card = model_card(export_card(segmenter, training_facts(str(tmp_path / "run"), segmenter)[1]))
+    assert "Trained on a few labelled images, adapted to unlabelled ones of the same domain by `dacs`." in card
+    assert "- target labelled: own images (3 images, labelled)" in card
+    assert "- source" not in card
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"vfm_uda", "distill", "feature_level"}))

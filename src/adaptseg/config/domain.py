@@ -24,7 +24,7 @@ def _is_below_root(text: str) -> bool:
 
 LABEL_FORMATS = (
     *("auto", "ids", "colors", "red", "green", "blue", "alpha", "npy"),
-    *("labelme", "coco", "coco_panoptic", "yolo", "cityscapes", "supervisely", "cvat"),
+    *("labelme", "coco", "coco_panoptic", "yolo", "cityscapes", "supervisely", "cvat", "cvat_mask", "labelstudio"),
 )
 OF_ONE_DOMAIN = ("split", "include", "count", "list", "part")
 """Keys that neither the evaluation nor the labelled target images take from the target."""
@@ -72,7 +72,7 @@ class DomainConfig:
     """Layout `folder`: class names in the order of the label values 0, 1, 2, …, or a named label space."""
     label_format: str | None = None
     """Layout `folder`: auto (none), ids, colors, red, green, blue, alpha, npy, labelme, coco, coco_panoptic, yolo,
-    cityscapes, supervisely, cvat."""
+    cityscapes, supervisely, cvat, cvat_mask, labelstudio."""
     label_map: LabelMapping | None = None
     """Value, range `7-12`, colour `r,g,b` or `#rrggbb`, or annotated name to class name, or class name to these;
     `default` names the class of all others. Overrides `classes`. The class `void` is ignored."""

@@ -24,8 +24,8 @@ def pixel_digest(image: UInt8Array) -> bytes:
 def refuse_evaluated(labelled: Domain, evaluation: Domain, threads: int) -> None:
     """Refuse labelled target images whose very pixels are those of an image to evaluate on.
 
-    Of the evaluation those are decoded whose size is that of a labelled image, by `threads` threads: half a minute
-    for 500 images of 2048x1024 by one, nothing where no size agrees.
+    Of the evaluation those are decoded whose size is that of a labelled image, by `threads` threads: 36 s of one
+    processor for 500 PNG files of 2048x1024.
 
     Raises:
         InputError: there are such images, or one is broken.

@@ -1,1 +1,1 @@
-"""Which photographs to label next, with predictions to correct."""
+"""Which photographs to label next, and the way to annotation programs and back."""

@@ -1,6 +1,7 @@
-"""What can be chosen on the command line, cheap to import: the criteria."""
+"""What can be chosen on the command line, cheap to import: criteria and formats."""
 
 from __future__ import annotations
 
 CRITERIA = ("random", "entropy", "disagreement", "rarity", "diversity", "combined")
 DEFAULT = "random"
+FORMATS = ("png", "cvat", "coco", "labelme", "labelstudio")

@@ -113,7 +113,7 @@ def _known_to(model: str, images: Files) -> tuple[list[Layout], list[Layout]]:
     config = build_config(read_experiment(folder)[1])
     found = {}
     for role in ("target_labelled", "evaluation"):
-        found[role] = [_of(config, role, images)] if getattr(config, f"has_{role}", False) else []
+        found[role] = [_of(config, role, images)] if getattr(config, f"has_{role}") else []
     return tuple([layout for layout in found[role] if layout is not None] for role in found)  # type: ignore[return-value]
 
 

@@ -83,6 +83,8 @@ def is_finished(run: Path, config: ExperimentConfig) -> bool:
     if not (run / "result.json").is_file():
         return False
     stored = build_config(read_experiment(str(run))[1])
+    if config.target.value_range is None:  # Training has measured it.
+        config = replace(config, target=replace(config.target, value_range=stored.target.value_range))
     differing = differences(to_dict(stored), with_absolute_paths(to_dict(config), Path.cwd()))
     if stored.train.steps != config.train.steps:
         differing.append(f"train.steps: {stored.train.steps} -> {config.train.steps}")

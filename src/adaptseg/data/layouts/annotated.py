@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptseg.data.files import FileTree, image_size, open_image
+from adaptseg.data.label_spaces import VOID
 from adaptseg.data.layouts import annotation_formats as formats
 from adaptseg.data.layouts.annotation_formats import Drawing, Panoptic
 from adaptseg.data.layouts.label_map import LabelMap
@@ -94,13 +95,16 @@ def read_all_of(label_format: str, data: bytes, where: str) -> Mapping[str, Draw
     """Return the annotations of all images in one file, by the image's file name; raises as `read_drawing` does."""
     if label_format == "cvat":
         return formats.cvat(data, where)
-    read = formats.coco_panoptic if label_format == "coco_panoptic" else formats.coco
-    found: Mapping[str, Drawing | Panoptic] = formats.parsed(read, data, where, "COCO")
+    read = {"coco_panoptic": formats.coco_panoptic, "labelstudio": formats.labelstudio}.get(label_format, formats.coco)
+    what = "Label Studio" if label_format == "labelstudio" else "COCO"
+    found: Mapping[str, Drawing | Panoptic] = formats.parsed(read, data, where, what)
     return found
 
 
 def matched(known: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, Any]:
     """Return the annotation of each image that has one: by folders and name, or by the end of them that is unique.
+
+    What ends as one image's whole name, in folders, is no other image's.
 
     Raises:
         InputError: several annotations could be an image's.
@@ -110,15 +114,17 @@ def matched(known: Mapping[str, Any], names: Sequence[str], where: str) -> dict[
         parts = PurePosixPath(file.replace("\\", "/")).with_suffix("").parts
         for start in range(len(parts)):
             by_end.setdefault("/".join(parts[start:]), []).append(file)
-    found = {}
-    for name in names:
-        parts = PurePosixPath(name).parts
-        files = next(filter(None, (by_end.get("/".join(parts[start:])) for start in range(len(parts)))), [])
+    found, taken = {}, set[str]()
+    for parts in sorted((PurePosixPath(name).parts for name in names), key=len, reverse=True):
+        name = "/".join(parts)
+        ends = (by_end.get("/".join(parts[start:]), []) for start in range(len(parts)))
+        files = next(filter(None, ([file for file in files if file not in taken] for files in ends)), [])
         if len(files) > 1:
             raise InputError(f"{where}: {few(files)} could all be image {name}; give images the folder that they name")
         if files:
             found[name] = known[files[0]]
-    return found
+            taken |= {files[0]} if len(parts) > 1 and files == by_end.get(name) else set()
+    return {name: found[name] for name in names if name in found}
 
 
 def class_codes(
@@ -148,13 +154,14 @@ def class_codes(
 
 
 def _annotated_classes(label_map: LabelMap | None, names: Sequence[str], numbered: bool) -> dict[str, str]:
-    """Return annotated name -> class."""
+    """Return annotated name -> class; `void` is known without a map."""
     if label_map is None:
         return {name: name for name in names}
     if numbered:
         return {str(number): name for number, name in label_map.values.items()}
-    itself = {name: name for name in (*label_map.values.values(), *label_map.colors.values())}
-    return {**itself, **{name: name for name in label_map.names.values()}, **label_map.names}
+    known = {name: name for name in (*label_map.values.values(), *label_map.colors.values())}
+    known |= {**{name: name for name in label_map.names.values()}, **label_map.names}
+    return known if label_map.default == VOID else {**known, VOID: known.get(VOID, VOID)}
 
 
 def used_names(known: Mapping[str, Drawing | Panoptic]) -> list[str]:

@@ -10,12 +10,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
+from adaptseg.data.layouts import label_studio
 from adaptseg.data.layouts.shapes import Bitmap, Circle, Polygon, Runs, Shape
 from adaptseg.errors import InputError
 
 MAX_BYTES = 2**30
 """Larger annotation files are refused."""
-ONE_FILE = ("coco", "coco_panoptic", "cvat")
+ONE_FILE = ("coco", "coco_panoptic", "cvat", "labelstudio")
 """Formats that hold all images in one file."""
 SUFFIXES = {"labelme": ".json", "cityscapes": ".json", "supervisely": ".json", "yolo": ".txt"}
 """Formats with a file for each image."""
@@ -205,6 +206,11 @@ def _cvat_shape(item: ElementTree.Element) -> Iterator[Shape]:
         raise _refuse_line(item.tag, name)
 
 
+def labelstudio(content: Any) -> dict[str, Drawing]:
+    """Read Label Studio's tasks: file name -> drawing."""
+    return {file: Drawing(*drawn) for file, drawn in label_studio.tasks(content).items()}
+
+
 PER_IMAGE: dict[str, Callable[[Any], Drawing]] = {
     "labelme": labelme,
     "cityscapes": cityscapes,
@@ -227,12 +233,14 @@ def sniffed(data: bytes, where: str) -> str:
     if found is None:
         raise InputError(
             f"{where}: JSON of no kind that is known as labels; give label_format: labelme, coco, coco_panoptic,"
-            " cityscapes or supervisely"
+            " cityscapes, supervisely or labelstudio"
         )
     return found
 
 
 def _sniffed_json(content: Any) -> str | None:
+    if isinstance(content, list):
+        return "labelstudio" if any("annotations" in task and "data" in task for task in content) else None
     if "shapes" in content:
         return "labelme"
     if {"images", "annotations", "categories"} <= set(content):

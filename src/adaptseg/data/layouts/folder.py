@@ -15,6 +15,8 @@ from adaptseg.data.files import HEIF_SUFFIXES, IMAGE_SUFFIXES, FolderTree, is_im
 from adaptseg.data.films import FRAME, FilmTree, is_video
 from adaptseg.data.layouts.annotated import AnnotatedFiles, class_codes, read_drawing, used_names
 from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES
+from adaptseg.data.layouts.cvat_masks import FORMAT as MASKS
+from adaptseg.data.layouts.cvat_masks import colors_map
 from adaptseg.data.layouts.image_range import measured_range
 from adaptseg.data.layouts.label_files import Pairs, add_labelled, resolved
 from adaptseg.data.layouts.label_map import LabelMap, configured_map
@@ -57,10 +59,13 @@ def folder_layout(config: DomainConfig) -> Files:
     label_map = configured_map(config)
     if pairs.label_format in (*ONE_FILE, *SUFFIXES):
         return _annotated(config, pairs, label_map)
+    label_format = config.label_format or "auto"
+    if pairs.label_format == MASKS:
+        label_map, label_format = colors_map(pairs.colors, label_map), "colors"
     if label_map is None:
         raise InputError(f"{config.root}: a labelled folder needs classes (names in order) or label_map (value: name)")
     some = [pairs.labels[i] for i in evenly(len(pairs.labels), SAMPLE)]
-    labels = PictureLabels(label_map, config.label_format or "auto", partial(_read_some, pairs.tree, some))
+    labels = PictureLabels(label_map, label_format, partial(_read_some, pairs.tree, some))
     try:
         raw_classes = labels.raw_classes()
     except InputError as error:
@@ -173,6 +178,7 @@ def _joined(found: Sequence[Pairs]) -> Pairs:
         joined.notes += pairs.notes
         joined.known.update({f"{prefix}/{name}": drawing for name, drawing in pairs.known.items()})
         joined.label_format = pairs.label_format
+        joined.add_colors(pairs.colors)
     return joined
 
 

@@ -12,6 +12,9 @@ from adaptseg.data.files import IMAGE_SUFFIXES, FolderTree
 from adaptseg.data.films import FilmTree
 from adaptseg.data.layouts.annotated import annotation_file, matched
 from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES, Panoptic, sniffed
+from adaptseg.data.layouts.cvat_masks import FORMAT as MASKS
+from adaptseg.data.layouts.cvat_masks import mask_folder
+from adaptseg.data.layouts.label_map import Color
 from adaptseg.data.layouts.pairing import FIELD, Found, Place, few, find, missing_label, place
 from adaptseg.errors import InputError
 
@@ -30,6 +33,18 @@ class Pairs:
     label_format: str = "auto"
     known: dict[str, Any] = field(default_factory=dict)
     """Name of the image -> its annotation, where one file has all."""
+
+    colors: dict[Color, str] = field(default_factory=dict)
+    """Class of each colour, where CVAT's labelmap.txt says it."""
+
+    def add_colors(self, colors: Mapping[Color, str]) -> None:
+        """Take over the colours of a folder; raises `InputError` where they contradict those of another."""
+        for color, name in colors.items():
+            if self.colors.setdefault(color, name) != name:
+                raise InputError(
+                    f"{self.tree.root}: {color} is {name} in one labelmap.txt and {self.colors[color]} in another; read"
+                    " them as domains of their own"
+                )
 
     def keep(self, positions: Sequence[int]) -> None:
         """Leave out all other samples."""
@@ -74,6 +89,9 @@ def add_labelled(pairs: Pairs, config: DomainConfig, images: Place, found: Found
     root = pairs.tree.root
     text = resolved(root, config.labels, split, "labels")
     label_format = config.label_format or "auto"
+    if (masks := mask_folder(root, text, label_format)) is not None:
+        text, label_format = masks[0], MASKS
+        pairs.add_colors(masks[1])
     if (root / text).is_file():
         return _add_annotated(pairs, config, images, found, text, label_format)
     where = place(text, root, "labels")

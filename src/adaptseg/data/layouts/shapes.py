@@ -1,4 +1,4 @@
-"""Annotated shapes as pixels: polygons with holes, run lengths, bitmaps. Later shapes lie on earlier ones."""
+"""Annotated shapes as pixels: polygons with holes, run lengths, bitmaps, brushes. Later shapes lie on earlier ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from adaptseg.config import MAX_PIXELS
 from adaptseg.data.files import open_image
+from adaptseg.data.layouts.brush_rle import decode
 from adaptseg.errors import InputError
 
 Canvas = npt.NDArray[Any]
@@ -108,7 +109,25 @@ class Bitmap:
         paste(canvas, pixels[:, :, :3].any(2) & pixels[:, :, 3], self.corner, code)
 
 
-Shape = Polygon | Circle | Runs | Bitmap
+@dataclass(frozen=True)
+class Brush:
+    """A mask as Label Studio keeps it."""
+
+    name: str
+    rle: Sequence[int]
+    size: tuple[int, int]
+    """Height and width."""
+
+    def draw(self, canvas: Canvas, code: int, where: str) -> None:
+        """Set the pixels of the shape to `code`; raises `InputError` where the runs are broken."""
+        try:
+            mask = decode(self.rle, self.size)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{where}: a brush that cannot be unpacked ({error}); export it again") from error
+        paste(canvas, mask, (0, 0), code)
+
+
+Shape = Polygon | Circle | Runs | Bitmap | Brush
 
 
 def paste(canvas: Canvas, mask: Mask, corner: tuple[int, int], code: int) -> None:

@@ -97,7 +97,7 @@ class Findings:
         return verdict(source_only, self.scores(ADAPTED), self.scores(LABELS_ALONE))
 
 
-HEAD = ("labels", "source only", "adapted", "labels alone", "difference", "minutes, adapted", "minutes, alone")
+HEAD = ("labels", "source only", "adapted", "labels alone", "difference", "min, adapted", "min, alone")
 
 
 def score_table(findings: Findings) -> list[list[str]]:
