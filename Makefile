@@ -24,7 +24,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 PINS := torch==2.13.0 typing==3.7.4.3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test docs torture golden bench fuzz lint format lock clean
+.PHONY: help venv demo test docs torture golden bench gpu wheels fuzz lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ golden: $(STAMP) ## only the tests against figures of the authors' released code
 
 bench: $(STAMP) ## time the training step, evaluation and input against plain code; up to 10 minutes and 10 GB
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --threads 1 --json runs/bench.json
+
+gpu: ## measure everything on a CUDA device, with the Python that has torch; under 8 minutes; figures: runs/gpu.json
+	PYTHONPATH=src "$(PYTHON)" -m benchmarks.gpu
+
+wheels: $(STAMP) ## fetch into wheels/ what `make gpu` needs beside torch, for a machine without internet
+	$(BIN)/python -m benchmarks.gpu.wheels
 
 fuzz: $(STAMP) ## 10000 damaged inputs through the readers; what goes wrong is kept in runs/fuzz-failures
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs 10000 --seed 0

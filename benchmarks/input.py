@@ -31,12 +31,13 @@ TRAINING_SIZE = (1280, 720)
 CAFFE_MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 
 
-def write_pictures(folder: Path, count: int) -> DomainConfig:
+def write_pictures(folder: Path, count: int, file_size: tuple[int, int] = FILE_SIZE) -> DomainConfig:
     """Write pictures with sensor noise, as large as GTA5's, and palette labels; return the domain that reads them.
 
     Args:
         folder: gets images/ and labels/; pictures that are there already are kept.
         count: number of pictures, about 3 MB each.
+        file_size: their width and height.
     """
     rng = np.random.default_rng(0)
     palette = label_space("streets14").palette
@@ -44,10 +45,10 @@ def write_pictures(folder: Path, count: int) -> DomainConfig:
         image_file, label_file = (folder / name / f"{index:05d}.png" for name in ("images", "labels"))
         if image_file.exists() and label_file.exists():
             continue
-        image, values = render("camera", "benchmark", index, (FILE_SIZE[0] // 2, FILE_SIZE[1] // 2))
-        enlarged = cv2.resize(image, FILE_SIZE, interpolation=cv2.INTER_CUBIC)
+        image, values = render("camera", "benchmark", index, (file_size[0] // 2, file_size[1] // 2))
+        enlarged = cv2.resize(image, file_size, interpolation=cv2.INTER_CUBIC)
         noise = rng.normal(0, 1.2, (*enlarged.shape[:2], 1))
-        label = Image.fromarray(cv2.resize(values, FILE_SIZE, interpolation=cv2.INTER_NEAREST_EXACT))
+        label = Image.fromarray(cv2.resize(values, file_size, interpolation=cv2.INTER_NEAREST_EXACT))
         label.putpalette(palette.ravel().tolist())
         image_file.parent.mkdir(parents=True, exist_ok=True)
         label_file.parent.mkdir(parents=True, exist_ok=True)

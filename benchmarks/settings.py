@@ -16,6 +16,8 @@ class StepSettings:
 
     size: tuple[int, int] = (320, 160)
     """Width and height of the images."""
+    target_size: tuple[int, int] | None = None
+    """Of the target's images; none: as the source's."""
     batch: int = 1
     """Source images, and target images, per step."""
     backbone: str = "resnet101"

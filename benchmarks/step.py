@@ -49,6 +49,8 @@ class Way:
     dtype: torch.dtype = torch.float32
     compiled: bool = False
     recomputed: bool = False
+    graph: bool = False
+    """For a CUDA graph: what the optimisers count, they count on the device."""
 
 
 def ways(device: torch.device, compiled: bool) -> list[Way]:
@@ -245,10 +247,10 @@ def prepared_step(settings: StepSettings, way: Way) -> tuple[Callable[[], Mappin
     generator = torch.Generator().manual_seed(0)
     (width, height), count = settings.size, settings.batch
     source, target = (
-        torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+        torch.randint(0, 256, (count, 3, rows, columns), generator=generator, dtype=torch.uint8)
         .to(device)
         .contiguous(memory_format=layout)
-        for _ in range(2)
+        for columns, rows in (settings.size, settings.target_size or settings.size)
     )
     labels = torch.randint(0, CLASSES, (count, height, width), generator=generator).to(device)
     labels[:, : height // 8] = IGNORE_INDEX
@@ -259,6 +261,9 @@ def prepared_step(settings: StepSettings, way: Way) -> tuple[Callable[[], Mappin
         return lambda: plain(source, labels, target), method
     batches = Batch(image=source, label=labels, names=[]), Batch(image=target, label=None, names=[])
     optimizers = method.optimizers()
+    for group in (group for optimizer in optimizers.values() for group in optimizer.param_groups):
+        if way.graph and "capturable" in group:
+            group["capturable"] = True
 
     def step() -> Mapping[str, Any]:
         """Do what the training loop does between two batches."""

@@ -70,7 +70,7 @@ def print_step(settings: StepSettings, found: Sequence[dict[str, Any]], matmul: 
         f" batch {settings.batch} + {settings.batch}; matrix product: {rates}\n"
     )
     print(
-        "| way | ms | against plain | CPU ms | against plain | images/s | peak MB | TFLOP/s | of matmul"
+        "| way | share of the floor | ms | against plain | CPU ms | against plain | images/s | peak MB | TFLOP/s"
         " | losses differ by |"
     )
     print("| --- |" + " ---: |" * 9)
@@ -80,6 +80,7 @@ def print_step(settings: StepSettings, found: Sequence[dict[str, Any]], matmul: 
             continue
         cells = (
             row["name"],
+            f"{100 * row['share_of_matmul']:.0f} %",
             f"{row['milliseconds']:.0f}",
             _cell(row["ratio"], ".2f"),
             f"{row['busy_milliseconds']:.0f}",
@@ -87,7 +88,6 @@ def print_step(settings: StepSettings, found: Sequence[dict[str, Any]], matmul: 
             f"{row['images_per_second']:.3g}",
             _cell(row["peak_megabytes"], ".0f"),
             f"{row['teraflops']:.3g}",
-            f"{100 * row['share_of_matmul']:.0f} %",
             _cell(row["loss_difference"], ".0e"),
         )
         print(f"| {' | '.join(cells)} |")

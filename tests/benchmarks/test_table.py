@@ -23,7 +23,8 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert result["machine"]["threads"] == "1"
     assert result["evaluation"]["equal"] > 0.99999
     for row in result["step"]:
-        assert f"\n| {row['name']} | {row['milliseconds']:.0f} |" in output
+        share = f"{100 * row['share_of_matmul']:.0f} %"
+        assert f"\n| {row['name']} | {share} | {row['milliseconds']:.0f} |" in output
     assert "input" not in result
 
 
@@ -34,7 +35,7 @@ def test_a_way_that_failed_has_its_reason_in_the_table(capsys: pytest.CaptureFix
     print_step(StepSettings(), [{"name": "plain", "error": "out of memory"}, good], {"float32": 3.0})
     lines = capsys.readouterr().out.splitlines()
     assert "| plain | out of memory | | | | | | | | |" in lines
-    assert "| fast | 10 | – | 9 | – | 200 | – | 1.5 | 50 % | – |" in lines
+    assert "| fast | 50 % | 10 | – | 9 | – | 200 | – | 1.5 | – |" in lines
     assert lines[-1] == "fast: the first step took 100 s"
     assert all(line.count("|") == 11 for line in lines if line.startswith("|"))
 

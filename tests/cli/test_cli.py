@@ -109,7 +109,7 @@ def test_help_needs_nothing_that_is_slow_to_import() -> None:
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(command in output for command in COMMANDS)
     imported = {name.partition(".")[0] for name in output.splitlines()[-1].split()}
-    assert not imported & {"torch", "numpy", "cv2", "PIL", "matplotlib", "kornia", "jsonargparse", "rich"}
+    assert not imported & {"torch", "numpy", "cv2", "PIL", "matplotlib", "jsonargparse", "rich"}
 
 
 @pytest.mark.parametrize("module", ["training.loop", "reports.compare", "reports.terminal"])
@@ -130,7 +130,7 @@ for kind in SGD, Adam, AdamW:
 print(*sys.modules)
 """
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch._dynamo", "sympy", "matplotlib", "kornia", "transformers", "onnx"} & set(modules)
+    assert not {"torch._dynamo", "sympy", "matplotlib", "transformers", "onnx"} & set(modules)
 
 
 def test_unknown_names(refused: Run) -> None:

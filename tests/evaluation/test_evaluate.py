@@ -9,7 +9,7 @@ import torch
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
-from adaptseg.evaluation.evaluate import Scores, confusion_matrix, evaluate
+from adaptseg.evaluation.evaluate import Scores, confusion_matrix, counted, evaluate
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
 
@@ -26,6 +26,13 @@ def test_confusion_matrix_counts_pixels() -> None:
             expected[label, prediction] += 1
     actual = confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(labels), 4)
     assert actual.tolist() == expected.tolist()
+    index = torch.from_numpy(labels * 4 + predicted)
+    assert torch.equal(counted(index, 1024), torch.bincount(index.flatten(), minlength=1024))
+
+
+def test_confusion_matrix_reads_no_value_from_an_accelerator() -> None:
+    pixels = torch.zeros(2, 8, 8, dtype=torch.uint8, device="meta")
+    assert confusion_matrix(pixels[0], pixels[1], 4).shape == (4, 4)
 
 
 def test_confusion_of_ignored_and_of_all_pixels() -> None:

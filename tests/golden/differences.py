@@ -6,16 +6,15 @@ python -m tests.golden.differences
 from __future__ import annotations
 
 from tests.golden import test_family
-from tests.golden.test_golden import (
-    FORWARD,
+from tests.golden.adaptsegnet import (
     NETWORKS,
     TRAININGS,
-    TRAJECTORY,
     discriminator_difference,
     entropy_difference,
     network_difference,
     training_difference,
 )
+from tests.golden.test_golden import FORWARD, TRAJECTORY
 
 
 def main() -> None:

@@ -29,18 +29,18 @@ from adaptseg.models.decode_heads import DAFormerHead, LightHead
 from adaptseg.models.transformer import MIT
 from adaptseg.segmenter.initial_settings import CAFFE
 from adaptseg.segmenter.segmenter import Segmenter
-from tests.golden.figures import batch, digest_difference, fill, image, labels, load, logits, relative, tensor
+from tests.golden.figures import DEVICE, batch, digest_difference, fill, image, labels, load, logits, relative, tensor
 from tests.golden.released_names import fill_released, own_name
 
 family = load("family")
 
 CLASSES = label_space("cityscapes19").classes
-THING_IDS = torch.tensor([CLASSES.index(name) for name in CLASSES if name in THINGS])
+THING_IDS = torch.tensor([CLASSES.index(name) for name in CLASSES if name in THINGS], device=DEVICE)
 MAP_SIZES = ((33, 41), (17, 21), (9, 11), (5, 6))
 
 
 def one_of(classes: list[int], of: Tensor) -> Tensor:
-    return torch.isin(of, torch.tensor(classes))
+    return torch.isin(of, torch.tensor(classes, device=of.device))
 
 
 def fda_swap(key: str = "fda_swap") -> float:
@@ -66,7 +66,7 @@ def dacs_mixture() -> tuple[Tensor, Tensor, Tensor]:
     source = batch(image(51, 64, 96), labels(53, 64, 96))
     assert source["label"] is not None
     pasted = one_of(family["dacs_mix"]["classes"], source["label"])
-    weights = torch.full((1, 64, 96), family["dacs_pseudo_weight"]["value"])
+    weights = torch.full((1, 64, 96), family["dacs_pseudo_weight"]["value"], device=DEVICE)
     return class_mix(pasted, source, image(52, 64, 96), labels(54, 64, 96, void=0), weights)
 
 
@@ -104,7 +104,7 @@ def ema() -> float:
             with torch.no_grad():
                 follower.get_parameter(bias)[: len(value)] = value
             teacher.follow(follower)
-            found = teacher.segmenter.get_parameter(bias)[: len(value)].numpy()
+            found = teacher.segmenter.get_parameter(bias)[: len(value)].cpu().numpy()
             differences.append(np.abs(found - expected).max() / np.abs(expected).max())
     return float(max(differences))
 
@@ -114,7 +114,7 @@ def rcs_class_probabilities() -> float:
     for i in range(24):
         one, other = labels(900 + i, 128, 192), labels(950 + i, 128, 192)
         both = torch.where((one == 255) | (other == 255), 255, torch.minimum(one, other))
-        pixels.append(np.bincount(both.flatten().numpy(), minlength=256)[:19])
+        pixels.append(np.bincount(both.flatten().cpu().numpy(), minlength=256)[:19])
     differences = []
     for case in family["rcs_class_probabilities"]:
         found = RareClassSampling(np.stack(pixels), case["temperature"]).probabilities
@@ -148,7 +148,7 @@ def mic_mask() -> float:
 def decode_head(key: str) -> float:
     is_daformer = key == "daformer_head"
     channels = MIT["mit_b5" if is_daformer else "mit_b0"][0]
-    head = (DAFormerHead if is_daformer else LightHead)(channels, 19, 256).eval()
+    head = (DAFormerHead if is_daformer else LightHead)(channels, 19, 256).to(DEVICE).eval()
     fill_released(head, head="daformer_head_b5" if is_daformer else "segformer_head_b0")
     shapes = [(1, c, *size) for c, size in zip(channels, MAP_SIZES, strict=True)]
     maps = [tensor(f"maps.{i}", *shape) * (prod(shape[1:]) / 2) ** 0.5 for i, shape in enumerate(shapes)]
@@ -157,7 +157,7 @@ def decode_head(key: str) -> float:
 
 @torch.no_grad()
 def mit(backbone: str) -> float:
-    network: Any = build_network(ModelConfig(backbone=backbone, levels=1), 19, seed=0).eval()
+    network: Any = build_network(ModelConfig(backbone=backbone, levels=1), 19, seed=0).to(DEVICE).eval()
     shell = torch.nn.Module()
     shell.backbone = network.backbone
     fill_released(shell, backbone=backbone)
@@ -213,9 +213,9 @@ def golden_segmenter(model: ModelConfig) -> Segmenter:
                 setattr(module, "drop_prob", 0.0)  # noqa: B010
     else:
         fill(network)
-    return Segmenter(
-        network, label_space("cityscapes19"), preprocessing="none", align_corners=bool(network.config.align_corners)
-    )
+    align_corners = bool(network.config.align_corners)
+    segmenter = Segmenter(network, label_space("cityscapes19"), preprocessing="none", align_corners=align_corners)
+    return segmenter.to(DEVICE)
 
 
 ADAMW = OptimizerConfig(name="adamw", lr=6e-5, weight_decay=0.01)
@@ -246,7 +246,7 @@ def training(key: str) -> float:
     config = ExperimentConfig(
         label_space="cityscapes19", source=domain, target=domain, model=model, method=options, optimizer=settings
     )
-    method: Any = build_method(golden_segmenter(model), config).train()
+    method: Any = build_method(golden_segmenter(model), config).to(DEVICE).train()
     method.augmented = lambda images: images
     (optimizer,) = method.optimizers().values()
     schedule, power = (250_000, 0.9) if settings.name == "sgd" else (40_000, 1.0)
@@ -272,8 +272,8 @@ def released_choices(pasted: list[int], torch_seed: int) -> Iterator[None]:
     """Paste the classes that the released code drew, and draw masks from its seed."""
 
     def seeded(images: Tensor, ratio: float, patch: int) -> Tensor:
-        torch.manual_seed(torch_seed)
-        return patch_mask(images, ratio, patch)
+        torch.manual_seed(torch_seed)  # Of the CPU, whose numbers the released code drew.
+        return patch_mask(images.cpu(), ratio, patch).to(images.device)
 
     with (
         mock.patch("adaptseg.methods.dacs.class_mask", lambda found, with_void: one_of(pasted, found)),

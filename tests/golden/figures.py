@@ -1,6 +1,7 @@
 """The golden figures and the recipe of their weights and inputs; see tests/golden/README.md.
 
-The environment variable ADAPTSEG_GOLDEN names another folder with files of the same names.
+The environment variable ADAPTSEG_GOLDEN names another folder with files of the same names, ADAPTSEG_GOLDEN_DEVICE
+another device.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from adaptseg.data.loader import Batch
 
 HERE = Path(__file__).parent
 FOLDER = Path(os.environ.get("ADAPTSEG_GOLDEN", HERE))
+DEVICE = torch.device(os.environ.get("ADAPTSEG_GOLDEN_DEVICE", "cpu"))
+"""What the figures are measured on; on another device than the CPU the tests' tolerances may not hold."""
 
 
 def load_recipe() -> ModuleType:
@@ -48,16 +51,16 @@ def fill(module: nn.Module, prefix: str = "") -> None:
 
 
 def tensor(name: str, *shape: int) -> Tensor:
-    return torch.from_numpy(np.asarray(recipe.tensor(name, shape)))
+    return torch.from_numpy(np.asarray(recipe.tensor(name, shape))).to(DEVICE)
 
 
 def image(seed: int, height: int = 129, width: int = 161) -> Tensor:
-    return torch.from_numpy(recipe.image(seed, height, width))
+    return torch.from_numpy(recipe.image(seed, height, width)).to(DEVICE)
 
 
 def labels(seed: int, height: int, width: int, void: int = 255) -> Tensor:
     """Return labels (1, H, W) with `void` for 255."""
-    found = torch.from_numpy(recipe.labels(seed, height, width))
+    found = torch.from_numpy(recipe.labels(seed, height, width)).to(DEVICE)
     return torch.where(found == 255, void, found)
 
 
@@ -72,7 +75,7 @@ def batch(image: Tensor, labels: Tensor | None = None) -> Batch:
 
 def digest_difference(actual: Tensor, expected: dict[str, Any]) -> float:
     """Return the largest relative difference of sampled values, mean and standard deviation."""
-    values = actual.detach().double().numpy()
+    values = actual.detach().double().cpu().numpy()
     assert list(values.shape) == expected["shape"]
     scale = expected["std"] + abs(expected["mean"])
     at = np.array(expected["at"])

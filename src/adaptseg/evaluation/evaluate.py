@@ -13,6 +13,7 @@ from torch import Tensor
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.label_spaces import LabelSpace, check_protocol
 from adaptseg.distributed import rank, sum_over_processes, world_size
+from adaptseg.models.devices import sent
 from adaptseg.models.upsampling import upsampled_classes
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.windows import window_probabilities
@@ -64,8 +65,18 @@ class Scores:
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Return int64 (C, C), rows ground truth; labels ≥ C (255) are left out. Both tensors integer, same shape."""
-    index = labels.int() * classes + predicted
-    return torch.bincount(index.flatten(), minlength=classes**2)[: classes**2].view(classes, classes)
+    index = (labels.int() * classes + predicted).flatten()
+    if index.device.type == "cpu":
+        counts = torch.bincount(index, minlength=classes**2)
+    else:  # There bincount reads the largest value first, and the processor waits for it.
+        counts = counted(index, 256 * classes)
+    return counts[: classes**2].view(classes, classes)
+
+
+def counted(index: Tensor, bins: int) -> Tensor:
+    """Return how often each of 0 … `bins` - 1 is in `index`, int64 (bins,), without reading a value of it."""
+    flat = index.flatten().long()
+    return torch.zeros(bins, dtype=torch.int64, device=index.device).scatter_add_(0, flat, torch.ones_like(flat))
 
 
 def read_ahead(domain: Domain, indices: Iterable[int]) -> Iterator[Sample]:
@@ -111,7 +122,7 @@ def evaluate(
                 logits = segmenter.main_logits([sample.image])
             else:
                 logits = window_probabilities(segmenter, sample.image, domain.config.window)
-            labels = torch.from_numpy(sample.label).to(device)
+            labels = sent(sample.label, device)
             predicted = upsampled_classes(logits, (labels.shape[0], labels.shape[1]), segmenter.align_corners)
             confusion += confusion_matrix(predicted[0], labels, classes)
     return Scores(sum_over_processes(confusion).cpu(), segmenter.label_space, protocol)

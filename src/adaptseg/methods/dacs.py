@@ -13,6 +13,7 @@ In CE(mixed) the pasted pixels weigh 1, the target's pixels the share of the ima
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from adaptseg.data.label_spaces import IGNORE_INDEX
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
 from adaptseg.methods.base import Method, level_weights, segment_source
+from adaptseg.methods.color_jitter import ColorJitter, GaussianBlur
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.teacher import Teacher
 from adaptseg.models.batch_norm import running_statistics_kept
@@ -81,17 +83,15 @@ class DACS(Method):
 
     def __init__(self, segmenter: Segmenter, config: ExperimentConfig, options: DACSConfig) -> None:
         """Build the teacher."""
-        from kornia import augmentation  # Slow to import, and only self-training needs it.
-
         super().__init__(segmenter, config)
         self.options = options
         self.lambda_seg = level_weights("lambda_seg", options.lambda_seg, config.model.levels)
         self.teacher = Teacher(segmenter, options.teacher_momentum)
         strength = options.jitter
-        self.augment = torch.nn.Sequential(
-            augmentation.ColorJiggle(strength, strength, strength, strength, p=0.8),
-            augmentation.RandomGaussianBlur((13, 13), (0.15, 1.15), p=0.5),
+        self.jitter = ColorJitter(
+            brightness=strength, contrast=strength, saturation=strength, hue=strength, probability=0.8, additive=True
         )
+        self.blur = GaussianBlur(size=13, sigma=(0.15, 1.15), probability=0.5)
 
     def iteration(self, source: Batch, target: Batch | None, labelled: Batch | None = None) -> dict[str, Tensor]:
         """Take `step`, in which labelled target images are cut out too, then learn from these themselves."""
@@ -178,13 +178,12 @@ class DACS(Method):
 
     def augmented(self, images: Tensor) -> Tensor:
         """Return images (N, 3, H, W), values 0 … 255, jittered in colour and blurred, each in its own way."""
-        return transformed(self.augment, images)
+        return self.blur(transformed(self.jitter, images))
 
 
-def transformed(transform: torch.nn.Module, images: Tensor) -> Tensor:
+def transformed(transform: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Return images (N, 3, H, W), values 0 … 255, after a transform of values 0 … 1."""
-    changed: Tensor = transform((images / 255).clamp(0, 1))
-    return changed * 255
+    return transform((images / 255).clamp(0, 1)) * 255
 
 
 def class_mix(

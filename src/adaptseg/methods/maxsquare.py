@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptseg.config import ExperimentConfig, require_in
 from adaptseg.data.loader import Batch
+from adaptseg.methods.color_jitter import GaussianBlur
 from adaptseg.methods.minent import MinEnt, MinEntConfig
 from adaptseg.segmenter.segmenter import Segmenter
 
@@ -43,13 +44,9 @@ class MaxSquare(MinEnt):
     """MinEnt with the maximum squares loss in place of the entropy."""
 
     def __init__(self, segmenter: Segmenter, config: ExperimentConfig, options: MaxSquareConfig) -> None:
-        """Build the blur where it is wanted."""
+        """Take the options."""
         super().__init__(segmenter, config, options)
-        self.blur: nn.Module = nn.Identity()
-        if options.blur:
-            from kornia.augmentation import RandomGaussianBlur  # Slow to import.
-
-            self.blur = RandomGaussianBlur((7, 7), (0.05, 1.0), p=0.5)
+        self.blur = GaussianBlur(size=7, sigma=(0.05, 1.0), probability=0.5)
 
     def step(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         """Add the gradients of one iteration, on blurred images where `blur` wants it."""

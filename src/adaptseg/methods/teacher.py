@@ -32,13 +32,12 @@ class Teacher(nn.Module):
         self.segmenter = copy.deepcopy(segmenter).requires_grad_(False)
         self.momentum = momentum
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        self._updates: int | None = None
+        self._updates = 0  # The same, for the processor: reading a tensor would wait for the device.
+        self.register_load_state_dict_post_hook(_count_updates)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def follow(self, segmenter: Segmenter) -> None:
         """Move the weights towards the segmenter's: by 1 / (n + 1) in update n, until that is below 1 - momentum."""
-        if self._updates is None:
-            self._updates = int(self.updates)  # Once: reading a tensor waits for the device.
         momentum = min(1 - 1 / (self._updates + 1), self.momentum)
         self._updates += 1
         self.updates += 1
@@ -57,6 +56,11 @@ class Teacher(nn.Module):
         if mirrored:
             probabilities = (probabilities + self.segmenter(images.flip(-1))[-1].float().softmax(1).flip(-1)) / 2
         return confident_labels(probabilities, threshold)
+
+
+def _count_updates(teacher: Teacher, _: object) -> None:
+    """Go on from a checkpoint's number of updates."""
+    teacher._updates = int(teacher.updates)
 
 
 def without_noise(network: nn.Module) -> None:

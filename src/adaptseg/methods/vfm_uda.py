@@ -14,7 +14,7 @@ DACS; alone they keep their colours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
+from adaptseg.methods.color_jitter import ColorJitter
 from adaptseg.methods.dacs import transformed
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.mic import MIC, MICConfig
@@ -69,16 +70,16 @@ class VFMUDA(MIC):
         Raises:
             InputError: tokens are to be masked, and the backbone has no mask token.
         """
-        from kornia import augmentation  # Slow to import.
-
         super().__init__(segmenter, config, options)
         if options.mask == "tokens" and not config.model.backbone.startswith("dino"):
             raise InputError(
                 f"method.mask is tokens, but {config.model.name} has no mask token; take a DINOv2 or DINOv3 as"
                 " model.backbone, or set method.mask to blocks"
             )
-        self.recolor = augmentation.ColorJitter(32 / 255, 0.5, 0.5, 18 / 360, p=0.9)
-        self.augment[0] = augmentation.ColorJitter(*[options.jitter] * 4, p=0.8)
+        self.recolor = ColorJitter(
+            brightness=32 / 255, contrast=0.5, saturation=0.5, hue=18 / 360, probability=0.9, additive=False
+        )
+        self.jitter = replace(self.jitter, additive=False)
 
     def label_target(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return pseudo-labels (N, H, W) and confidence (N,) of target images, by them and their mirror images."""
@@ -89,7 +90,8 @@ class VFMUDA(MIC):
         if self.options.confidence == "batch":
             confidence = confidence.mean().expand(len(confidence))
         count, height, width = pseudo_labels.shape
-        whole = torch.tensor((0.0, 0.0, 1.0, 1.0), device=confidence.device).expand(count, 4)
+        # Of an image without a frame all is seen; a list made a tensor would be copied to the device, and waited for.
+        whole = torch.arange(4, device=confidence.device).ge(2).float().expand(count, 4)
         top, left, bottom, right = target.get("frame", whole).unbind(1)
         rows = _places(top, bottom, height)
         columns = _places(left, right, width)

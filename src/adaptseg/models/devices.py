@@ -1,4 +1,4 @@
-"""Which device a network runs on where no training loop chooses it, and how fast a device multiplies."""
+"""Which device a network runs on where no training loop chooses it, copies to it, and how fast it multiplies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import platform
 import time
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from adaptseg.errors import InputError
@@ -27,6 +29,14 @@ def choose_device(name: str) -> torch.device:
     if int(index or 0) >= counts[kind]:
         raise InputError(f"device {name!r}: this machine has {counts[kind]} of kind {kind}; choose auto or cpu")
     return torch.device(name)
+
+
+def sent(array: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """Return an array of bytes on a device; the processor does not wait for the copy to a CUDA device."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":  # Only memory that stays where it is can be read while the processor goes on.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def processors() -> int:

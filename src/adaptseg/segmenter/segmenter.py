@@ -17,6 +17,7 @@ from torch.nn import functional
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.geometry import KEEP
 from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.models.devices import sent
 from adaptseg.models.network import SegmentationNetwork
 from adaptseg.models.own_network import own_network
 from adaptseg.segmenter import hub, inference
@@ -111,7 +112,7 @@ class Segmenter(nn.Module):
         missing = (max(0, smallest - height), max(0, smallest - width))
         if any(missing):
             array = np.pad(array, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-        pixels = torch.from_numpy(array.transpose(0, 3, 1, 2).copy()).to(self.mean.device)
+        pixels = sent(array.transpose(0, 3, 1, 2).copy(), self.mean.device)
         logits: Tensor = self.network(self.preprocess(pixels))[-1]
         rows, columns = (
             -(-size * part // (size + more))

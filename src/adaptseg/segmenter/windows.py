@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from adaptseg.data.files import UInt8Array
+from adaptseg.models.devices import sent
 
 if TYPE_CHECKING:
     from adaptseg.segmenter.segmenter import Segmenter
@@ -30,7 +31,7 @@ def window_probabilities(segmenter: Segmenter, image: UInt8Array, window: tuple[
     for top in window_starts(height, window[1]):
         for left in window_starts(width, window[0]):
             part = slice(top, top + window[1]), slice(left, left + window[0])
-            pixels = torch.from_numpy(image[part].transpose(2, 0, 1).copy()).unsqueeze(0).to(device)
+            pixels = sent(image[part].transpose(2, 0, 1).copy(), device).unsqueeze(0)
             total[(..., *part)] += segmenter(pixels)[-1].softmax(1)
             count[part] += 1
     return total / count
