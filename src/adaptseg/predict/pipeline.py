@@ -16,10 +16,15 @@ from itertools import islice, repeat
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+import torch
+from torch import nn
+
 from adaptseg.models.devices import processors
 
 T = TypeVar("T")
 R = TypeVar("R")
+WORK_BESIDE = 5000
+"""A network's multiplications for a pixel that is read and written: twice the time of that, at 50 billion a second."""
 _END: Any = object()
 
 
@@ -89,6 +94,28 @@ class Behind:
                 self._pending.popleft().result()
         finally:
             self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def cores_shared(network: nn.Module, seen: int, pixels: int) -> Iterator[None]:
+    """Within the block, leave a core of the CPU to decoding and encoding where the network has less to do than they.
+
+    Threads of the network that wait for each other while another works on their core cost more than they bring. The
+    rule is one of sizes, not of measured times: with other threads a network's results are rounded otherwise.
+
+    Args:
+        network: has about its parameters' number of multiplications for each 8x8 pixels.
+        seen: pixels of an image as the network sees it.
+        pixels: of the image, and of what is written of it.
+    """
+    threads = torch.get_num_threads()
+    work = seen / 64 * sum(parameter.numel() for parameter in network.parameters())
+    if work < WORK_BESIDE * pixels and 1 < threads == processors():
+        torch.set_num_threads(threads - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

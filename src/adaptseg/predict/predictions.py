@@ -26,7 +26,7 @@ from adaptseg.distributed import gathered, is_main, rank, world_size
 from adaptseg.errors import InputError
 from adaptseg.predict.files import Input, Outputs, count_images, images_of, write_pictures
 from adaptseg.predict.inputs import refuse_repeated
-from adaptseg.predict.pipeline import Behind, ahead, writing_threads
+from adaptseg.predict.pipeline import Behind, ahead, cores_shared, writing_threads
 from adaptseg.predict.video import VideoWriter
 from adaptseg.progress import counted
 from adaptseg.segmenter import inference
@@ -142,7 +142,7 @@ def still_pictures(segmenter: Segmenter, values: str) -> Pictures:
     palette, table = segmenter.label_space.palette, mask_values(segmenter, values)
 
     def still(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
-        colors = palette[prediction.train_ids]
+        colors = palette.take(prediction.train_ids, 0, mode="clip")  # Half the time of an index.
         return {
             f"labels/{name}.png": table[prediction.train_ids],
             f"colors/{name}.png": colors,
@@ -301,7 +301,10 @@ def predict_each(
     for _, neighbours in groupby(images, lambda pair: pair[1].shape):
         while batch := list(islice(neighbours, settings.batch)):
             pixels = [image for _, image in batch]
-            predictions = inference.predict(segmenter, pixels, settings.views, settings.maps)
+            size = (pixels[0].shape[1], pixels[0].shape[0])
+            seen = inference.seen_pixels(segmenter, settings.views, size)
+            with cores_shared(segmenter.network, seen, size[0] * size[1]):
+                predictions = inference.predict(segmenter, pixels, settings.views, settings.maps)
             for (key, image), prediction in zip(batch, predictions, strict=True):
                 yield key, image, prediction
 
