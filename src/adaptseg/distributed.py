@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 from adaptseg.errors import InputError
+
+T = TypeVar("T")
 
 
 def launched_processes() -> tuple[int, int]:
@@ -42,7 +44,8 @@ def join_processes(device: torch.device, patience: timedelta | None = None) -> t
 
     Args:
         device: cuda is one card for each process of a node, in their order.
-        patience: how long to wait for the slowest; none: torch's 30 minutes over gloo.
+        patience: how long to wait for the slowest where they share nothing but what was done, on the CPU; none: they
+            train, and wait as long as torch does.
 
     Returns:
         This process's device.
@@ -64,7 +67,7 @@ def join_processes(device: torch.device, patience: timedelta | None = None) -> t
         os.environ.setdefault("MASTER_ADDR", first_node(os.environ.get("SLURM_NODELIST", "127.0.0.1")))
         os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])))
     try:
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        backend = "nccl" if device.type == "cuda" and patience is None else "gloo"
         distributed.init_process_group(backend, rank=number, world_size=local * nodes, timeout=patience)
     except (RuntimeError, ValueError) as error:  # Of sockets and of names: each means that they do not meet.
         reason = str(error).splitlines()[0]
@@ -150,6 +153,22 @@ def all_or_none() -> Iterator[None]:
 def another_failed() -> InputError:
     """Return the error of a process that could go on, but for the others."""
     return InputError(f"process {rank()}: another process of this training cannot go on; see what it says")
+
+
+def gathered(value: T) -> list[T]:
+    """Return what each process gives, in their order.
+
+    Raises:
+        InputError: another process has ended before.
+    """
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    try:
+        distributed.all_gather_object(values, value)
+    except RuntimeError as error:
+        raise InputError(f"process {rank()}: another process has ended before its time; see what it says") from error
+    return values
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
