@@ -14,8 +14,6 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment, with_absolute_paths
 from adaptseg.methods.configuration import build_config
 from adaptseg.models.devices import choose_device
-from adaptseg.reports.comparison import report_on_columns
-from adaptseg.reports.page import report_at_the_end
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
 from adaptseg.text import for_markdown
 from adaptseg.training.checkpoint import differences, saved_checkpoints
@@ -46,6 +44,8 @@ def train_and_report(config: ExperimentConfig, run: Path, resume: bool = False, 
     """Train as `training.loop.train` does, and write the run's page where `train.report` asks for it."""
     train(config, run, resume, allow_changes)
     if config.train.report and is_main():
+        from adaptseg.reports.page import report_at_the_end  # Draws: matplotlib would delay the first step.
+
         report_at_the_end(run, choose_device(config.train.device))
 
 
@@ -116,5 +116,7 @@ def write_comparison(columns: Sequence[SeedRuns], out: Path, settings: TrainConf
     write_text(out / "comparison.md", "\n".join(lines) + "\n")
     written = [out / "comparison.md"]
     if settings.report:
+        from adaptseg.reports.comparison import report_on_columns
+
         written += report_on_columns(columns, out / "report.html", settings.device)
     return written
