@@ -233,7 +233,7 @@ def test_what_started_this_process(
 def test_labelled_images_that_cannot_be_shared(
     folder: Path, experiment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adaptseg.training.loop.launched_processes", lambda: (2, 1))
+    monkeypatch.setattr("adaptseg.training.device.launched_processes", lambda: (2, 1))
     config = build_config({**experiment, "target_labelled": {"root": "labelled"}})
     with pytest.raises(InputError, match=r"train\.labelled_share x train\.batch is 1, to be shared by 2 processes"):
         train(config, folder / "run")
