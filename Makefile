@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## train with and without adaptation on the embedded streets and compare
-	$(BIN)/adaptseg compare streets-source streets --out runs/demo
+	$(BIN)/adaptseg compare streets-best-source streets-best --out runs/demo
 
 test: $(STAMP) ## every check: the hooks (ruff, mypy, codespell), then the tests
 	$(BIN)/pre-commit run --all-files

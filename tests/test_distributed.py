@@ -17,7 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
-from adaptseg.distributed import launched_processes
+from adaptseg.distributed import first_node, join_processes, launched_processes
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
 from adaptseg.methods import build_method
@@ -158,10 +158,57 @@ def test_a_lock_that_is_refused_ends_all_processes(folder: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adaptseg.training.loop.launched_processes", lambda: (2, 1))
+    monkeypatch.setattr("adaptseg.training.device.launched_processes", lambda: (2, 1))
     with pytest.raises(InputError, match=r"train\.batch is 3, to be shared by 2 processes; make it a multiple"):
         train(config_of(folder, "--train.batch=3"), folder / "run")
     assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu7", "gpu7"),
+        ("gpu[07-09,12],cpu1", "gpu07"),
+        ("a-[3,5]", "a-3"),
+        ("a3,b4", "a3"),
+        ("a b", "a"),
+        ("n[5]", "n5"),
+    ],
+)
+def test_where_processes_of_a_job_meet(nodes: str, first: str) -> None:
+    assert first_node(nodes) == first
+
+
+def test_processes_of_srun_meet() -> None:
+    """By the variables that `srun` sets alone; the address is the first node's, the port the job's."""
+    code = (
+        "import torch; from adaptseg import distributed as d\n"
+        "assert d.join_processes(torch.device('cpu')) == d.join_processes(torch.device('cpu')) == torch.device('cpu')\n"
+        "print(d.rank(), d.world_size(), d.highest(d.rank()), int(d.sum_over_processes(torch.tensor(1))))"
+    )
+    job = {"SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_NODELIST": "localhost", "SLURM_JOB_ID": str(os.getpid())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **job, "SLURM_PROCID": number, "SLURM_LOCALID": number, "SLURM_JOB_NAME": "train"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in "01"
+    ]
+    said = [process.communicate(timeout=PATIENCE)[0].strip() for process in processes]
+    assert said == ["0 2 1 2", "1 2 1 2"]
+
+
+def test_one_card_is_not_for_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adaptseg.distributed.launched_processes", lambda: (2, 1))
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_LOCALID", "0")
+    with pytest.raises(InputError, match="one card for 2 processes; choose cuda"):
+        join_processes(torch.device("cuda:1"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError, match="2 processes on a node with 0 cards"):
+        join_processes(torch.device("cuda"))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +233,7 @@ def test_what_started_this_process(
 def test_labelled_images_that_cannot_be_shared(
     folder: Path, experiment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adaptseg.training.loop.launched_processes", lambda: (2, 1))
+    monkeypatch.setattr("adaptseg.training.device.launched_processes", lambda: (2, 1))
     config = build_config({**experiment, "target_labelled": {"root": "labelled"}})
     with pytest.raises(InputError, match=r"train\.labelled_share x train\.batch is 1, to be shared by 2 processes"):
         train(config, folder / "run")

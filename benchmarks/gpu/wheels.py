@@ -18,7 +18,6 @@ from adaptseg.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
     "jsonargparse",
-    "lightning-fabric",
     "numpy",
     "opencv-python-headless",
     "pillow",

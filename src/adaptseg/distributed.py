@@ -6,16 +6,21 @@ In a single process every function here does nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 from adaptseg.errors import InputError
+
+T = TypeVar("T")
 
 
 def launched_processes() -> tuple[int, int]:
@@ -29,6 +34,63 @@ def launched_processes() -> tuple[int, int]:
         tasks, nodes = int(environment.get("SLURM_NTASKS", 1)), int(environment.get("SLURM_NNODES", 1))
         return tasks // nodes, nodes
     return 1, 1
+
+
+def join_processes(device: torch.device, patience: timedelta | None = None) -> torch.device:
+    """Meet the other processes that torchrun or `srun` started; alone, or where they have met already, do nothing.
+
+    torchrun sets the meeting's address; of `srun` it is the job's first node, and a port made of the job's number, so
+    that neighbouring jobs do not share it. MASTER_ADDR and MASTER_PORT, where they are set, hold.
+
+    Args:
+        device: cuda is one card for each process of a node, in their order.
+        patience: how long to wait for the slowest where they share nothing but what was done, on the CPU; none: they
+            train, and wait as long as torch does.
+
+    Returns:
+        This process's device.
+
+    Raises:
+        InputError: one card is named for several processes, there are fewer cards, or nobody is met.
+    """
+    local, nodes = launched_processes()
+    if local * nodes == 1:
+        return device
+    slurm = "TORCHELASTIC_RUN_ID" not in os.environ
+    names = ("SLURM_PROCID", "SLURM_LOCALID") if slurm else ("RANK", "LOCAL_RANK")
+    number, local_number = (int(os.environ[name]) for name in names)
+    if device.type == "cuda":
+        device = _own_card(device, local, local_number)
+    if distributed.is_initialized():
+        return device
+    if slurm:
+        os.environ.setdefault("MASTER_ADDR", first_node(os.environ.get("SLURM_NODELIST", "127.0.0.1")))
+        os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])))
+    try:
+        backend = "nccl" if device.type == "cuda" and patience is None else "gloo"
+        distributed.init_process_group(backend, rank=number, world_size=local * nodes, timeout=patience)
+    except (RuntimeError, ValueError) as error:  # Of sockets and of names: each means that they do not meet.
+        reason = str(error).splitlines()[0]
+        raise InputError(f"process {number}: does not meet the others ({reason}); check MASTER_ADDR") from error
+    atexit.register(distributed.destroy_process_group)
+    return device
+
+
+def _own_card(device: torch.device, processes: int, number: int) -> torch.device:
+    """Return and choose the card of a process, the `number`-th on its node."""
+    if device.index is not None:
+        raise InputError(f"device {device}: one card for {processes} processes; choose cuda, a card for each")
+    if torch.cuda.device_count() == 1 and "SLURM_LOCALID" in os.environ:
+        number = 0  # `--gpus-per-task=1` shows each process its own card alone.
+    if number >= torch.cuda.device_count():
+        raise InputError(f"{processes} processes on a node with {torch.cuda.device_count()} cards; start as many")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def first_node(nodes: str) -> str:
+    """Return the first host of a list as SLURM writes it: `gpu[07-09,12],cpu1` -> `gpu07`."""
+    return re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes).replace(",", " ").split()[0]
 
 
 def rank() -> int:
@@ -91,6 +153,22 @@ def all_or_none() -> Iterator[None]:
 def another_failed() -> InputError:
     """Return the error of a process that could go on, but for the others."""
     return InputError(f"process {rank()}: another process of this training cannot go on; see what it says")
+
+
+def gathered(value: T) -> list[T]:
+    """Return what each process gives, in their order.
+
+    Raises:
+        InputError: another process has ended before.
+    """
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    try:
+        distributed.all_gather_object(values, value)
+    except RuntimeError as error:
+        raise InputError(f"process {rank()}: another process has ended before its time; see what it says") from error
+    return values
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

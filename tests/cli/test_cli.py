@@ -109,7 +109,28 @@ def test_help_needs_nothing_that_is_slow_to_import() -> None:
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(command in output for command in COMMANDS)
     imported = {name.partition(".")[0] for name in output.splitlines()[-1].split()}
-    assert not imported & {"torch", "numpy", "cv2", "PIL", "matplotlib", "jsonargparse", "lightning_fabric"}
+    assert not imported & {"torch", "numpy", "cv2", "PIL", "matplotlib", "jsonargparse", "rich"}
+
+
+@pytest.mark.parametrize("module", ["training.loop", "reports.compare", "reports.terminal"])
+def test_what_begins_soon_imports_no_compiler_and_no_charts(module: str) -> None:
+    """Neither does the first update: torch's own optimisers would import the compiler."""
+    code = f"""
+import sys, torch, adaptseg.{module}
+import adaptseg.predict.predictions, adaptseg.segmenter.loading
+from adaptseg.methods.optimizers import SGD, Adam, AdamW
+for kind in SGD, Adam, AdamW:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = kind([weight], lr=0.1, fused=True)
+    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.zero_grad()
+    weight.sum().backward()
+    optimizer.step()
+    assert weight.max() < 1
+print(*sys.modules)
+"""
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch._dynamo", "sympy", "matplotlib", "transformers", "onnx"} & set(modules)
 
 
 def test_unknown_names(refused: Run) -> None:

@@ -63,6 +63,11 @@ def test_frequencies_that_source_only_has_too_are_not_the_adaptations_fault() ->
     assert judge(Signals(there.source, there.mirrored, None, 0.2), CLASSES).alarms != ()
 
 
+def test_where_both_networks_see_one_class_the_images_are_wrong() -> None:
+    one = (0, 0, 1000)
+    assert "class frequencies" in judge(Signals(GOOD.source, pairs(one, one), pairs(one, one), 0.1), CLASSES).alarms[0]
+
+
 def test_a_starved_class_is_a_note() -> None:
     hungry = Signals(GOOD.source, pairs((610, 390, 0), (610, 390, 0)), GOOD.other, 0.2)
     found = judge(hungry, CLASSES)

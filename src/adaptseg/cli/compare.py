@@ -34,7 +34,8 @@ def run(options: Namespace) -> None:
     from adaptseg.experiment import read_experiment
     from adaptseg.methods.configuration import build_config
     from adaptseg.reports.compare import compare, parse_seeds, write_comparison
-    from adaptseg.reports.terminal import print_table, side_by_side
+    from adaptseg.reports.side_by_side import side_by_side
+    from adaptseg.reports.terminal import print_table
 
     columns = compare(options.experiments, options.overrides, options.out, parse_seeds(options.seeds))
     config = build_config(read_experiment(options.experiments[0])[1], options.overrides)

@@ -18,6 +18,8 @@ FREQUENCY_DISTANCE = 0.15
 """Between the source's labels and predictions on the target, in bits, above which classes are not what they were."""
 FREQUENCY_RATIO = 1.5
 """That distance over the source-only network's, above which the adaptation is to blame for it."""
+FREQUENCY_LIMIT = 0.4
+"""The distance above which the source-only network's is no excuse: perhaps the target's images are read wrongly."""
 AGREEMENT = 0.5
 """Share of target pixels in which the source-only network agrees, below which one of the two is wrong in most."""
 LEAST_SHARE = 0.003
@@ -61,7 +63,7 @@ def judge(seen: Signals, classes: tuple[str, ...]) -> Trust:
         alarms.append(f"only {percent(accuracy)} of the source's pixels are right, which it was trained on")
     if agreement < VIEW_AGREEMENT:
         alarms.append(f"only {percent(agreement)} of target pixels keep their class when the image is mirrored")
-    if distance > max(FREQUENCY_DISTANCE, FREQUENCY_RATIO * usual):
+    if distance > min(FREQUENCY_LIMIT, max(FREQUENCY_DISTANCE, FREQUENCY_RATIO * usual)):
         than = "" if seen.other is None else f", of the source-only network {usual:.2f}"
         alarms.append(f"class frequencies on the target are far from the source's ({distance:.2f} bits{than})")
     if seen.other is not None and agreeing(seen.other) < AGREEMENT:

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from adaptseg.config import ExperimentConfig, MethodConfig
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
 from adaptseg.methods.base import Method, level_weights, segment_source
 from adaptseg.methods.losses import GUESSING_LOSS, adversarial_loss
-from adaptseg.methods.optimizers import has_fused_update
+from adaptseg.methods.optimizers import Adam, has_fused_update
 from adaptseg.models.batch_norm import running_statistics_kept
 from adaptseg.models.discriminator import (
     SMALLEST_INPUT,

@@ -4,15 +4,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from inspect import unwrap
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch import nn, optim
+from torch.optim import Optimizer
 
 from adaptseg.config import OptimizerConfig
 from adaptseg.errors import InputError
 from adaptseg.models.network import SegmentationNetwork
+
+
+class Uncompiled:
+    """Before an optimiser of torch: takes off its wrappers for `torch.compile`, which import the whole compiler.
+
+    That takes as long as importing torch itself. Where an update is compiled, the wrappers keep parts of it out; here
+    none is. The arithmetic is torch's.
+    """
+
+    add_param_group = unwrap(Optimizer.add_param_group)
+    zero_grad = unwrap(Optimizer.zero_grad)
+    state_dict = unwrap(Optimizer.state_dict)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one update with the gradients that are there."""
+        result: float | None = unwrap(super().step)(self, closure)  # type: ignore[misc]
+        return result
+
+
+class SGD(Uncompiled, optim.SGD):  # type: ignore[misc]
+    """torch's."""
+
+
+class Adam(Uncompiled, optim.Adam):  # type: ignore[misc]
+    """torch's."""
+
+
+class AdamW(Uncompiled, optim.AdamW):  # type: ignore[misc]
+    """torch's."""
 
 
 def segmenter_optimizer(network: SegmentationNetwork, config: OptimizerConfig) -> Optimizer:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -16,16 +15,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from adaptseg.atomic import write_text
 from adaptseg.data import cityscapes
 from adaptseg.data.dataset import Domain
-from adaptseg.data.files import UInt8Array, decode_image, resize_image
+from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.films import VideoReader, is_video
 from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.distributed import gathered, is_main, rank, world_size
 from adaptseg.errors import InputError
+from adaptseg.predict.files import Input, Outputs, count_images, images_of, write_pictures
 from adaptseg.predict.inputs import refuse_repeated
+from adaptseg.predict.pipeline import Behind, ahead, cores_shared, writing_threads
 from adaptseg.predict.video import VideoWriter
 from adaptseg.progress import counted
 from adaptseg.segmenter import inference
@@ -34,18 +35,12 @@ from adaptseg.segmenter.inference import MAPS, WHOLE, Prediction, Views
 from adaptseg.segmenter.segmenter import Segmenter
 
 STRIP_HEIGHT = 180
-MAX_SIDE = 65_500
-"""Pixels that JPEG has room for."""
 CITYSCAPES_SIZE = (1024, 512)
 """Width and height at which the paper evaluates on Cityscapes."""
 CITYSCAPES_NAME = re.compile(r"([^_]+_\d{6}_\d{6})(_.+)?")
 
-Input = tuple[Path, Path]
-"""An image or video, and its name for outputs without suffix."""
 TRAIN_IDS, ORIGINAL, COLORS = "train-ids", "original", "colors"
 """What masks may hold."""
-Outputs = dict[str, npt.NDArray[Any]]
-"""Path below the output folder -> picture, (H, W) or (H, W, 3)."""
 Pictures = Callable[[Path, UInt8Array, Prediction], Outputs]
 """What is written of an image: its name, its pixels and its prediction -> outputs."""
 Key = TypeVar("Key")
@@ -142,6 +137,22 @@ def prediction_strip(segmenter: Segmenter, domain: Domain, images: int = 4) -> U
     return np.hstack(columns)
 
 
+def still_pictures(segmenter: Segmenter, values: str) -> Pictures:
+    """Return what makes an image's pictures: its mask, which holds `values`, colours, overlay and maps."""
+    palette, table = segmenter.label_space.palette, mask_values(segmenter, values)
+
+    def still(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
+        colors = palette.take(prediction.train_ids, 0, mode="clip")  # Half the time of an index.
+        return {
+            f"labels/{name}.png": table[prediction.train_ids],
+            f"colors/{name}.png": colors,
+            f"overlays/{name}.jpg": overlay(image, colors),
+            **{f"{kind}/{name}.png": values for kind, values in prediction.maps.items()},
+        }
+
+    return still
+
+
 def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings = DEFAULT) -> None:
     """Write `labels/NAME.png`, `colors/NAME.png`, `overlays/NAME.jpg`, and `MAP/NAME.png` of each map; and a legend.
 
@@ -151,16 +162,7 @@ def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, sett
     Raises:
         InputError: some images or videos are broken; the others have been predicted.
     """
-    palette, table = segmenter.label_space.palette, mask_values(segmenter, settings.values)
-
-    def still(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
-        colors = palette[prediction.train_ids]
-        return {
-            f"labels/{name}.png": table[prediction.train_ids],
-            f"colors/{name}.png": colors,
-            f"overlays/{name}.jpg": overlay(image, colors),
-            **{f"{kind}/{name}.png": values for kind, values in prediction.maps.items()},
-        }
+    still, palette = still_pictures(segmenter, settings.values), segmenter.label_space.palette
 
     def moving(name: Path, image: UInt8Array, prediction: Prediction) -> Outputs:
         return {
@@ -171,7 +173,7 @@ def predict_files(segmenter: Segmenter, inputs: Sequence[Input], out: Path, sett
     try:
         _predict(segmenter, inputs, out, settings, still, moving)
     finally:
-        if any((out / "overlays").rglob("*.*")):
+        if is_main() and any((out / "overlays").rglob("*.*")):
             write_legend(segmenter, out, settings.values)
 
 
@@ -240,23 +242,56 @@ def cityscapes_name(path: Path) -> str:
 def _predict(
     segmenter: Segmenter, inputs: Sequence[Input], out: Path, settings: Settings, still: Pictures, moving: Pictures
 ) -> None:
-    """Predict and write every image and video that can be read, then say which could not."""
+    """Predict and write every image and video that can be read, then say which could not.
+
+    Of several processes each takes its share; all of them finish, and all raise what went wrong in any.
+    """
     broken: list[InputError] = []
+    failures = []
+    try:
+        _predict_share(segmenter, inputs[rank() :: world_size()], out, settings, (still, moving), broken)
+    except InputError as error:
+        if world_size() == 1:
+            raise
+        failures.append(str(error))
+    found = gathered((failures, [str(error) for error in broken]))
+    for text in (text for texts, _ in found for text in texts):
+        raise InputError(text)
+    texts = [text for _, texts in found for text in texts]
+    if texts:
+        more = f" (and {len(texts) - 1} more broken images)" if texts[1:] else ""
+        rest = len(inputs) - len(texts)
+        raise InputError(f"{texts[0]}{more}" + (f"; the other {rest} images are in {out}" if rest else ""))
+
+
+def _predict_share(
+    segmenter: Segmenter,
+    inputs: Sequence[Input],
+    out: Path,
+    settings: Settings,
+    pictures: tuple[Pictures, Pictures],
+    broken: list[InputError],
+) -> None:
+    """Predict and write images, while the next are read and the last are encoded, then videos."""
     videos = [pair for pair in inputs if is_video(pair[0].name) and not settings.frames]
-    images = _images([pair for pair in inputs if pair not in videos], segmenter, settings.views, broken)
-    with counted("predicting", _count(inputs)) as advance:
-        for name, image, prediction in predict_each(segmenter, images, settings):
-            _write(out, still(name, image, prediction))
+    images = images_of(
+        [pair for pair in inputs if pair not in videos], segmenter, settings.views, settings.batch, broken
+    )
+    still, moving = pictures
+    with counted("predicting", count_images(inputs)) if is_main() else nullcontext(lambda _: None) as advance:
+
+        def write(name: Path, image: UInt8Array, prediction: Prediction) -> None:
+            write_pictures(out, still(name, image, prediction))
             advance(1)
+
+        with Behind(writing_threads()) as behind:
+            for found in predict_each(segmenter, images, settings):
+                behind.call(write, *found)
         for path, name in videos:
             try:
                 _predict_video(segmenter, path, out, settings, lambda *found, name=name: moving(name, *found), advance)
             except InputError as error:
                 broken.append(error)
-    if broken:
-        more = f" (and {len(broken) - 1} more broken images)" if broken[1:] else ""
-        rest = len(inputs) - len(broken)
-        raise InputError(f"{broken[0]}{more}" + (f"; the other {rest} images are in {out}" if rest else ""))
 
 
 def predict_each(
@@ -266,24 +301,12 @@ def predict_each(
     for _, neighbours in groupby(images, lambda pair: pair[1].shape):
         while batch := list(islice(neighbours, settings.batch)):
             pixels = [image for _, image in batch]
-            predictions = inference.predict(segmenter, pixels, settings.views, settings.maps)
+            size = (pixels[0].shape[1], pixels[0].shape[0])
+            seen = inference.seen_pixels(segmenter, settings.views, size)
+            with cores_shared(segmenter.network, seen, size[0] * size[1]):
+                predictions = inference.predict(segmenter, pixels, settings.views, settings.maps)
             for (key, image), prediction in zip(batch, predictions, strict=True):
                 yield key, image, prediction
-
-
-def _images(
-    inputs: Sequence[Input], segmenter: Segmenter, views: Views, broken: list[InputError]
-) -> Iterator[tuple[Path, UInt8Array]]:
-    """Yield name and pixels of every image and of every video's frames; what is wrong with others goes to `broken`."""
-    for path, name in inputs:
-        try:
-            if is_video(path.name):
-                for index, frame in enumerate(VideoReader(path)):
-                    yield name / f"{index:06d}", frame.image
-            else:
-                yield name, _read(path, segmenter, views)
-        except InputError as error:
-            broken.append(error)
 
 
 def _predict_video(
@@ -294,57 +317,18 @@ def _predict_video(
     pictures: Callable[[UInt8Array, Prediction], Outputs],
     advance: Callable[[int], None],
 ) -> None:
-    """Write the videos of one video, all or none."""
+    """Write the videos of one video, all or none; frames are read ahead and encoded behind."""
     reader = VideoReader(path)
-    frames = ((frame.time, frame.image) for frame in reader)
-    with ExitStack() as stack:
+    frames = ((frame.time, frame.image) for frame in ahead(reader, settings.batch + 1))
+    with ExitStack() as stack, Behind(1) as behind:
         writers: dict[str, VideoWriter] = {}
-        for time, image, prediction in predict_each(segmenter, frames, settings):
+
+        def write(time: int, image: UInt8Array, prediction: Prediction) -> None:
             for name, picture in pictures(image, prediction).items():
                 if name not in writers:
                     writers[name] = stack.enter_context(VideoWriter(out / name, reader))
                 writers[name].write(picture, time)
             advance(1)
 
-
-def _count(inputs: Sequence[Input]) -> int | None:
-    """Return the number of images and frames; none where a video does not say it."""
-    try:
-        counts = [VideoReader(path).count if is_video(path.name) else 1 for path, _ in inputs]
-    except InputError:  # A broken video: the prediction will say so.
-        return None
-    return sum(counts) if all(counts) else None
-
-
-def _read(path: Path, segmenter: Segmenter, views: Views) -> UInt8Array:
-    try:
-        image = decode_image(path.read_bytes(), str(path), segmenter.value_range)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
-    height, width = image.shape[:2]
-    if max(height, width) > MAX_SIDE:
-        raise InputError(f"{path}: {width}x{height} pixels, but overlays have at most {MAX_SIDE} a side; cut the image")
-    try:
-        inference.check_size(segmenter, views, (width, height))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return image
-
-
-def _write(out: Path, pictures: Outputs) -> None:
-    """Write all pictures of one image beside their places, then rename them: none is ever half written."""
-    renames: list[tuple[Path, Path]] = []
-    try:
-        for name, picture in pictures.items():
-            target = out / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
-            renames.append((partial, target))
-            Image.fromarray(picture).save(partial)
-        for partial, target in renames:
-            partial.replace(target)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from error
-    finally:
-        for partial, _ in renames:
-            partial.unlink(missing_ok=True)
+        for found in predict_each(segmenter, frames, settings):
+            behind.call(write, *found)

@@ -14,8 +14,6 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment, with_absolute_paths
 from adaptseg.methods.configuration import build_config
 from adaptseg.models.devices import choose_device
-from adaptseg.reports.comparison import report_on_columns
-from adaptseg.reports.page import report_at_the_end
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
 from adaptseg.reports.trust import trust_at_the_end
 from adaptseg.text import for_markdown
@@ -49,6 +47,8 @@ def train_and_report(config: ExperimentConfig, run: Path, resume: bool = False, 
     if is_main():
         trust_at_the_end(run, choose_device(config.train.device))
     if config.train.report and is_main():
+        from adaptseg.reports.page import report_at_the_end  # Draws: matplotlib would delay the first step.
+
         report_at_the_end(run, choose_device(config.train.device))
 
 
@@ -119,5 +119,7 @@ def write_comparison(columns: Sequence[SeedRuns], out: Path, settings: TrainConf
     write_text(out / "comparison.md", "\n".join(lines) + "\n")
     written = [out / "comparison.md"]
     if settings.report:
+        from adaptseg.reports.comparison import report_on_columns
+
         written += report_on_columns(columns, out / "report.html", settings.device)
     return written

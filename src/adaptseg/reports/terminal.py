@@ -1,29 +1,17 @@
-"""Tables and pictures that show what a run achieved."""
+"""Tables and lines on the terminal that say what a run achieved and what a check found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
 from rich import console as rich_console
 from rich.table import Table
 
 from adaptseg.data.check import Report
-from adaptseg.data.dataset import Domain
-from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
-from adaptseg.segmenter.loading import load_model
 from adaptseg.text import for_rich, plain
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.patches import Patch
-
-matplotlib.rcParams["text.parse_math"] = False  # A class name is no formula.
 
 LINES_OF_A_KIND = 10
 """Findings of one kind and domain that the terminal shows."""
@@ -126,50 +114,3 @@ def print_check(report: Report, console: rich_console.Console | None = None) -> 
 def _percent(share: float) -> str:
     """A share in per cent; what is there is not shown as 0."""
     return "–" if share == 0 else "<0.01" if share < 1e-4 else f"{100 * share:.2f}"
-
-
-def side_by_side(columns: Sequence[SeedRuns], domain: Domain, path: Path, images: int = 4) -> None:
-    """Write a picture: image, each experiment's prediction (its first seed), any ground truth, the classes' legend.
-
-    Args:
-        columns: finished experiments.
-        domain: images to show, of which evenly spaced ones are taken.
-        path: the PNG file.
-        images: number of rows.
-    """
-    models = [load_model(column.runs[0]) for column in columns]
-    indices = np.linspace(0, len(domain) - 1, min(images, len(domain))).round().astype(int)
-    scores = [f"  {100 * column.mious[0]:.1f}" if column.mious else "" for column in columns]
-    names = [f"{column.name}{score}" for column, score in zip(columns, scores, strict=True)]
-    titles = ["image", *names, *(["ground truth"] if domain.labelled else [])]
-    first = domain.read(int(indices[0]))[0]
-    width = 3.6
-    height = width * first.shape[0] / first.shape[1]
-    figure, axes = plt.subplots(
-        len(indices),
-        len(titles),
-        figsize=(width * len(titles), height * len(indices) + 0.9),
-        squeeze=False,
-        layout="constrained",
-    )
-    shown: set[int] = set()
-    for row, index in zip(axes, indices, strict=True):
-        image, label = domain.read(int(index))
-        predictions = [model.predict(image) for model in models]
-        maps = predictions if label is None else [*predictions, label]
-        shown.update(int(value) for train_ids in maps for value in np.unique(train_ids))
-        pictures = [image, *(domain.label_space.palette[train_ids] for train_ids in maps)]
-        for axis, picture in zip(row, pictures, strict=True):
-            axis.imshow(picture)
-            axis.set_axis_off()
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=13)
-    legend = _legend(domain.label_space, shown - {IGNORE_INDEX})
-    figure.legend(handles=legend, loc="outside lower center", ncols=min(10, len(legend)), frameon=False, fontsize=11)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def _legend(label_space: LabelSpace, shown: set[int]) -> list[Patch]:
-    colors = label_space.palette / 255
-    return [Patch(color=tuple(colors[index]), label=label_space.classes[index]) for index in sorted(shown)]

@@ -224,6 +224,13 @@ def check_size(segmenter: Segmenter, views: Views, size: tuple[int, int]) -> Non
         _seen_size(segmenter, views, views.tiles or size, scale)
 
 
+def seen_pixels(segmenter: Segmenter, views: Views, size: tuple[int, int]) -> int:
+    """Return how many pixels the network sees of an image of `size` (width, height), over all views."""
+    tiles = [views.tiles] * math.ceil(size[0] * size[1] / math.prod(views.tiles)) if views.tiles else [size]
+    seen = [_seen_size(segmenter, views, one, scale) for one in tiles for scale in views.scales]
+    return sum(width * height for width, height in seen) * (1 + views.flip)
+
+
 def _logits(segmenter: Segmenter, images: Sequence[UInt8Array], size: tuple[int, int]) -> Tensor:
     """Return the main level's logits (N, C, h, w) of images that are scaled to `size` (width, height)."""
     return segmenter.main_logits([resize_image(image, size) for image in images])

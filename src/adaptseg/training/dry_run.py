@@ -21,7 +21,7 @@ from adaptseg.methods import build_method
 from adaptseg.methods.base import Method, build_segmenter
 from adaptseg.segmenter.initial_weights import initialise
 from adaptseg.segmenter.pretrained import license_of
-from adaptseg.training.loop import open_fabric
+from adaptseg.training.device import autocast, open_device
 from adaptseg.training.trackers import require_trackers
 
 LABELS_READ = 8
@@ -38,8 +38,8 @@ def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
         InputError: whatever would stop the training, now or at its end.
     """
     require_trackers(config.train.loggers)
-    fabric = open_fabric(config)
-    method = build_method(initialise(build_segmenter(config), config.model), config).to(fabric.device)
+    device = open_device(config)
+    method = build_method(initialise(build_segmenter(config), config.model), config).to(device)
     domains = open_domains(config, method.uses_target)
     open_scorer(config, domains.source)
     used = domains.by_role()
@@ -54,7 +54,7 @@ def dry_run(config: ExperimentConfig, run: Path) -> Iterator[str]:
             yield f"{name:<11} {_describe_domain(used[role], config.domain(role)) if role in used else absent}"
     yield from _describe_networks(config, method)
     optimizers = method.optimizers()
-    with fabric.autocast():
+    with autocast(config, device):
         yield f"one step    {_one_step(config, method.train(), optimizers, domains)}"
     yield from _describe_training(config, method, optimizers, run)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from adaptseg.atomic import write_text
@@ -30,7 +29,6 @@ from adaptseg.distributed import (
     barrier,
     highest,
     is_main,
-    launched_processes,
     mean_over_processes,
     rank,
     share_buffers,
@@ -58,6 +56,7 @@ from adaptseg.training.checkpoint import (
     saved_checkpoints,
     set_aside_newer,
 )
+from adaptseg.training.device import autocast, open_device
 from adaptseg.training.divergence import CollapseWatch, FiniteWatch
 from adaptseg.training.memory import keep_freed_memory
 from adaptseg.training.preemption import Preempted, StopRequest
@@ -89,14 +88,14 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
     """
     if not resume:
         refuse_existing(run)
-    fabric = open_fabric(config)
-    keep_freed_memory(fabric.device)
+    device = open_device(config)
+    keep_freed_memory(device)
     torch.manual_seed(config.seed)
     segmenter = initialise(build_segmenter(config), config.model)
     if is_main() and license_of(config.model):
         terms = license_of(config.model)
         print(f"adaptseg: initial weights {config.model.weights}, licence {terms}", file=sys.stderr, flush=True)
-    method = build_method(segmenter, config).to(fabric.device)
+    method = build_method(segmenter, config).to(device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     domains = open_domains(config, method.uses_target)
     method.segmenter.values = domains.source.class_values()
@@ -110,7 +109,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
             if not resume:
                 refuse_existing(run)  # Another process may have finished one meanwhile.
         stop = held.enter_context(StopRequest(any_process if world_size() > 1 else None))
-        training = Training(fabric, TrainingState(config, method, method.optimizers()), domains, run, stop)
+        training = Training(device, TrainingState(config, method, method.optimizers()), domains, run, stop)
         if resume:
             training.load(allow_changes)
         barrier()
@@ -128,38 +127,14 @@ def refuse_existing(run: Path) -> None:
         raise InputError(f"{run}: holds a run already; go on with --resume, or choose another folder with --out")
 
 
-def open_fabric(config: ExperimentConfig) -> Fabric:
-    """Return Fabric on the configured device; raises `InputError` where there is no such device."""
-    accelerator, _, index = config.train.device.partition(":")
-    processes, nodes = launched_processes()
-    counts = {"train.batch": config.train.batch}
-    if config.has_target_labelled and not config.labels_alone:
-        counts["train.labelled_share x train.batch"] = config.train.labelled_batch
-    for key, count in counts.items():
-        if count % (processes * nodes):
-            raise InputError(f"{key} is {count}, to be shared by {processes * nodes} processes; make it a multiple")
-    try:
-        devices: Any = [int(index)] if index else processes
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy="ddp" if processes * nodes > 1 else "auto",
-            precision=config.train.precision,  # type: ignore[arg-type]
-        )
-        fabric.launch()
-        return fabric
-    except Exception as error:  # Fabric raises many kinds: each means that the device is not there.
-        reason = str(error).splitlines()[0]
-        raise InputError(f"train.device {config.train.device!r}: {reason}; choose auto, cpu, cuda or mps") from error
-
-
 class Training:
     """The loop: one update of each optimiser per iteration, with its schedule, log and checkpoints."""
 
-    def __init__(self, fabric: Fabric, state: TrainingState, domains: Domains, run: Path, stop: StopRequest) -> None:
+    def __init__(
+        self, device: torch.device, state: TrainingState, domains: Domains, run: Path, stop: StopRequest
+    ) -> None:
         """Take what a training needs; nothing is written yet."""
-        self.fabric, self.state, self.domains, self.run, self.stop = fabric, state, domains, run, stop
+        self.device, self.state, self.domains, self.run, self.stop = device, state, domains, run, stop
         self.config, self.method = state.config, state.method
         self.finite = FiniteWatch()
         self.collapse = CollapseWatch(self.method.guessing_loss)
@@ -194,7 +169,7 @@ class Training:
         def stream(role: str, domain: Domain | None, sampling: RareClassSampling | None = None) -> Stream:
             if domain is None:
                 return repeat(None)
-            return domain_batches(domain, role, self.config, start, self.fabric.device, sampling)
+            return domain_batches(domain, role, self.config, start, self.device, sampling)
 
         streams = (
             stream("source", self.domains.source, sampling),
@@ -222,7 +197,7 @@ class Training:
             with Progress(settings.steps, start, shown=is_main()) as progress:
                 images = settings.batch * (2 if self.domains.target else 1)
                 images += settings.labelled_batch if self.domains.beside_source else 0
-                meter = Meter(start, images, settings.workers, self.fabric.device)
+                meter = Meter(start, images, settings.workers, self.device)
                 for step in range(start, settings.steps):
                     if snapshot_every and step and step % snapshot_every == 0:
                         with meter.paused():
@@ -274,7 +249,7 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in self.running_statistics()] if settings.skip_nonfinite else []
         torch.manual_seed(step_seed(self.config.seed, step, rank()))
-        with self.fabric.autocast():
+        with autocast(self.config, self.device):
             source, target, labelled = batches
             assert source is not None
             losses = self.method.iteration(source, target, labelled)
@@ -305,7 +280,7 @@ class Training:
         values = {} if scores is None or scores.miou is None else {"miou": scores.miou}
         if self.scorer is not None:
             share_buffers(self.method)
-            with self.fabric.autocast():
+            with autocast(self.config, self.device):
                 found = self.scorer(self.method.segmenter, self.stop.checked)
             values |= {PREFIX + name: score for name, score in found.items()}
         log.write(self.state.step, values)
@@ -335,7 +310,7 @@ class Training:
         step = int(name.removeprefix("step-"))
         miou = next((line["miou"] for line in lines if line["step"] == step and "miou" in line), None)
         if miou is None:
-            segmenter = load_model(self.run / "checkpoints" / name).to(self.fabric.device)
+            segmenter = load_model(self.run / "checkpoints" / name).to(self.device)
             miou = evaluate(segmenter, self.domains.evaluation, self.domains.protocol, self.stop.checked).miou
         return selection_result(lines, self.config.train.selection, {"step": step, "miou": miou})
 

@@ -1,7 +1,6 @@
 """Where a training's figures and pictures go beside `metrics.jsonl`: TensorBoard, Weights & Biases, MLflow.
 
-Each is a logger of Fabric that also takes pictures. Lightning's own loggers of the last two are not used: their package
-brings a second copy of Fabric along.
+Libraries are imported where they are used first: training does not wait for them.
 """
 
 from __future__ import annotations
@@ -9,12 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-
-from lightning_fabric.loggers.logger import Logger
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from adaptseg.atomic import write_text
 from adaptseg.config import ExperimentConfig, flat, to_dict
@@ -26,19 +23,36 @@ MLFLOW_BATCH = 100
 """Parameters that MLflow takes at once."""
 
 
-class TensorBoard(TensorBoardLogger):
+class TensorBoard:
     """Event files in the run folder's `tensorboard`."""
 
     def __init__(self, run: Path, start: int) -> None:
         """Hide what is there of step `start` and later ones: it will be written again."""
-        super().__init__(run, name="", version="tensorboard", purge_step=start)
+        self.folder, self.start = run / "tensorboard", start
+
+    @cached_property
+    def writer(self) -> Any:
+        """The open event file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(self.folder, purge_step=self.start)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add figures."""
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
 
     def log_picture(self, name: str, picture: UInt8Array, step: int) -> None:
         """Add a picture (H, W, 3)."""
-        self.experiment.add_image(name, picture, step, dataformats="HWC")
+        self.writer.add_image(name, picture, step, dataformats="HWC")
+
+    def finalize(self, status: str) -> None:
+        """Write what is left."""
+        if "writer" in vars(self):
+            self.writer.close()
 
 
-class Tracker(Logger):
+class Tracker:
     """A run of an experiment tracker; resumed trainings go on with the run whose id the run folder keeps."""
 
     name = ""
@@ -53,21 +67,21 @@ class Tracker(Logger):
         if self.id != kept:
             write_text(path, json.dumps({"id": self.id}) + "\n")
 
-    @property
-    def version(self) -> str:
-        """The run's id."""
-        return self.id
-
     def open(self, run: Path, parameters: dict[str, Any], kept: str | None) -> str:
         """Begin a run, or go on with the one of the id `kept`; return its id."""
+        raise NotImplementedError
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add figures."""
         raise NotImplementedError
 
     def log_picture(self, name: str, picture: UInt8Array, step: int) -> None:
         """Add a picture (H, W, 3)."""
         raise NotImplementedError
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: `__init__` has logged the configuration."""
+    def finalize(self, status: str) -> None:
+        """Say how the run ended: success or failed."""
+        raise NotImplementedError
 
 
 class WeightsAndBiases(Tracker):
@@ -87,7 +101,7 @@ class WeightsAndBiases(Tracker):
         )
         return str(self.run.id)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Add figures."""
         self.run.log(dict(metrics), step=step)
 
@@ -120,7 +134,7 @@ class MLflow(Tracker):
             self.client.log_batch(self.id, params=entities[start : start + MLFLOW_BATCH])
         return self.id
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Add figures."""
         now = self.library.utils.time.get_current_time_millis()
         values = [self.library.entities.Metric(name, float(value), now, step) for name, value in metrics.items()]
