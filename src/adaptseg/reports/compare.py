@@ -15,7 +15,6 @@ from adaptseg.experiment import read_experiment, with_absolute_paths
 from adaptseg.methods.configuration import build_config
 from adaptseg.models.devices import choose_device
 from adaptseg.reports.seed_runs import SeedRuns, cost_rows, table_rows
-from adaptseg.reports.trust import trust_at_the_end
 from adaptseg.text import for_markdown
 from adaptseg.training.checkpoint import differences, saved_checkpoints
 from adaptseg.training.loop import train
@@ -44,10 +43,13 @@ def parse_seeds(text: str) -> list[int]:
 def train_and_report(config: ExperimentConfig, run: Path, resume: bool = False, allow_changes: bool = False) -> None:
     """Train as `training.loop.train` does, see what can be trusted, and write the page where `train.report` asks."""
     train(config, run, resume, allow_changes)
-    if is_main():
-        trust_at_the_end(run, choose_device(config.train.device))
-    if config.train.report and is_main():
-        from adaptseg.reports.page import report_at_the_end  # Draws: matplotlib would delay the first step.
+    if not is_main():
+        return
+    from adaptseg.reports.trust import trust_at_the_end  # Draws: matplotlib would delay the first step.
+
+    trust_at_the_end(run, choose_device(config.train.device))
+    if config.train.report:
+        from adaptseg.reports.page import report_at_the_end
 
         report_at_the_end(run, choose_device(config.train.device))
 
