@@ -31,10 +31,15 @@ def run(options: Namespace) -> None:
     """Write a page on a run, or on several side by side: scores, curves, confusions, pictures."""
     from adaptseg.models.devices import choose_device
     from adaptseg.reports.comparison import write_report
+    from adaptseg.reports.page import read_baseline
+    from adaptseg.reports.runs import read_run
     from adaptseg.reports.trust import trust_at_the_end
 
     device = choose_device(options.device)
     if len(options.runs) == 1:
-        trust_at_the_end(options.runs[0], device, options.baseline)
+        found = read_run(options.runs[0])  # What is no run is refused once.
+        if options.baseline:
+            read_baseline(options.baseline, found)
+        trust_at_the_end(found.path, device, options.baseline)
     written = write_report(options.runs, options.out, options.baseline, device)
     print(f"written: {written}")
