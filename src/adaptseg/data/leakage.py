@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, open_image
 from adaptseg.data.layouts.paired_files import Files
@@ -16,9 +18,11 @@ NAMED = 3
 
 
 def pixel_digest(image: UInt8Array) -> bytes:
-    """Return a digest of an image's size and pixels (H, W, 3): equal for copies that were encoded anew without loss."""
+    """Return 16 bytes that stand for an image's size and pixels (H, W, 3), however a file has them without loss."""
     size = (image.shape[1], image.shape[0])
-    return hashlib.blake2b(repr(size).encode() + image.tobytes(), digest_size=16).digest()
+    hashed = hashlib.blake2b(repr(size).encode(), digest_size=16)
+    hashed.update(np.ascontiguousarray(image).data)
+    return hashed.digest()
 
 
 def refuse_evaluated(labelled: Domain, evaluation: Domain, threads: int) -> None:
