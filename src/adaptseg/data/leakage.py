@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,10 +10,8 @@ import numpy as np
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, open_image
 from adaptseg.data.layouts.paired_files import Files
+from adaptseg.data.layouts.pairing import few
 from adaptseg.errors import InputError
-
-NAMED = 3
-"""So many of the images are named in the error."""
 
 
 def pixel_digest(image: UInt8Array) -> bytes:
@@ -41,11 +38,10 @@ def refuse_evaluated(labelled: Domain, evaluation: Domain, threads: int) -> None
         digests = pool.map(lambda index: pixel_digest(evaluation.layout.image(index)), alike)
         both = [index for index, digest in zip(alike, digests, strict=True) if digest in trained]
     if both:
-        names = ", ".join(_places(evaluation, both[:NAMED])) + (", …" if both[NAMED:] else "")
         raise InputError(
             f"target_labelled: {len(both)} of the {len(evaluation)} images to evaluate on are among its"
-            f" {len(labelled)} images: {names}; tell them apart by include or part, such as target_labelled.part"
-            " [0.0, 0.5] and evaluation.part [0.5, 1.0]"
+            f" {len(labelled)} images: {few([_place(evaluation, index) for index in both])}; tell them apart by include"
+            " or part, such as target_labelled.part [0.0, 0.5] and evaluation.part [0.5, 1.0]"
         )
 
 
@@ -59,7 +55,6 @@ def _side_lengths(domain: Domain, index: int) -> tuple[int, ...]:
     return tuple(sorted(open_image(layout.images.read(name), layout.images.where(name), header_only=True).size))
 
 
-def _places(domain: Domain, indices: list[int]) -> Iterator[str]:
+def _place(domain: Domain, index: int) -> str:
     layout = domain.layout
-    for index in indices:
-        yield layout.images.where(layout.image_files[index]) if isinstance(layout, Files) else layout.names[index]
+    return layout.images.where(layout.image_files[index]) if isinstance(layout, Files) else layout.names[index]

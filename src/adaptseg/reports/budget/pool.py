@@ -16,11 +16,10 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import with_value_range
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.layouts.paired_files import Files
+from adaptseg.data.layouts.pairing import few
 from adaptseg.data.leakage import pixel_digest
 from adaptseg.errors import InputError
 
-NAMED = 3
-"""So many of the names are in an error."""
 ALL = "all"
 
 
@@ -139,11 +138,10 @@ def _chosen(path: Path, kept: Mapping[str, bytes], found: Mapping[str, bytes]) -
         raise InputError(
             f"--choose {path}: no images with names ({error}); give the suggestion.json of `adaptseg suggest`"
         ) from error
-    unknown = [name for name in names if name not in kept]
-    if unknown:
-        why = "evaluated on" if unknown[0] in found else "not among the labelled target images"
-        raise InputError(
-            f"--choose {path}: {len(unknown)} of {len(names)} names are {why}: {', '.join(unknown[:NAMED])}"
-            f"{', …' if unknown[NAMED:] else ''}; label them first, and let target_labelled have them"
-        )
+    for unknown, what in (
+        ([name for name in names if name not in found], "not among the labelled target images: {}; label them first"),
+        ([name for name in names if name not in kept], "evaluated on: {}; take them out of the file"),
+    ):
+        if unknown:
+            raise InputError(f"--choose {path}: {len(unknown)} of {len(names)} names are {what.format(few(unknown))}")
     return tuple(dict.fromkeys(names))
