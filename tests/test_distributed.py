@@ -186,7 +186,8 @@ def test_processes_of_srun_meet() -> None:
         "assert d.join_processes(torch.device('cpu')) == d.join_processes(torch.device('cpu')) == torch.device('cpu')\n"
         "print(d.rank(), d.world_size(), d.highest(d.rank()), int(d.sum_over_processes(torch.tensor(1))))"
     )
-    job = {"SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_NODELIST": "localhost", "SLURM_JOB_ID": str(os.getpid())}
+    step = {"NUM_TASKS": "2", "NUM_NODES": "1", "NODELIST": "localhost"}
+    job = {"SLURM_JOB_ID": str(os.getpid()), **{f"SLURM_STEP_{name}": value for name, value in step.items()}}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code],
@@ -211,13 +212,24 @@ def test_one_card_is_not_for_two_processes(monkeypatch: pytest.MonkeyPatch) -> N
         join_processes(torch.device("cuda"))
 
 
+BATCH_SCRIPT = {
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NTASKS": "8",
+    "SLURM_NNODES": "2",
+    "SLURM_JOB_NAME": "train",
+}
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
         ({}, (1, 1)),
         ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}, (4, 2)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "bash"}, (1, 1)),
+        ({**BATCH_SCRIPT, "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, (4, 2)),
+        ({**BATCH_SCRIPT, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1"}, (1, 1)),
+        (BATCH_SCRIPT, (1, 1)),
+        ({**BATCH_SCRIPT, "SLURM_STEP_NUM_TASKS": "8", "SLURM_JOB_NAME": "bash"}, (1, 1)),
     ],
 )
 def test_what_started_this_process(
@@ -228,6 +240,24 @@ def test_what_started_this_process(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert launched_processes() == expected
+
+
+def test_nodes_share_the_tasks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**BATCH_SCRIPT, "SLURM_STEP_NUM_TASKS": "3", "SLURM_STEP_NUM_NODES": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="3 tasks on 2 nodes; start as many on each"):
+        launched_processes()
+
+
+def test_torchrun_in_a_job_with_one_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch script's SLURM_LOCALID does not say that each process sees a card of its own."""
+    torchrun_says = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}
+    for name, value in {**BATCH_SCRIPT, **torchrun_says, "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: pytest.fail("both processes would take one card"))
+    with pytest.raises(InputError, match="2 processes on a node with 1 cards"):
+        join_processes(torch.device("cuda"))
 
 
 def test_labelled_images_that_cannot_be_shared(

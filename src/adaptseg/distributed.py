@@ -24,14 +24,21 @@ T = TypeVar("T")
 
 
 def launched_processes() -> tuple[int, int]:
-    """Return how many processes torchrun or `srun` started on each node, and on how many nodes; 1, 1 without."""
+    """Return how many processes torchrun or `srun` started on each node, and on how many nodes; 1, 1 without.
+
+    Raises:
+        InputError: they are not as many on each node.
+    """
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
         local = int(environment["LOCAL_WORLD_SIZE"])
         return local, int(environment["WORLD_SIZE"]) // local
-    # `srun` sets the task's number; in a batch script itself and in a shell on a node there is one process.
-    if "SLURM_PROCID" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        tasks, nodes = int(environment.get("SLURM_NTASKS", 1)), int(environment.get("SLURM_NNODES", 1))
+    # A batch script itself and a shell on a node are one process, whatever they may start: in them SLURM_PROCID and
+    # SLURM_NTASKS, the job's, are set too. What `srun` starts has the step's numbers.
+    if "SLURM_STEP_NUM_TASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        tasks, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", 1))
+        if tasks % nodes:
+            raise InputError(f"srun: {tasks} tasks on {nodes} nodes; start as many on each, with --ntasks-per-node")
         return tasks // nodes, nodes
     return 1, 1
 
@@ -39,7 +46,7 @@ def launched_processes() -> tuple[int, int]:
 def join_processes(device: torch.device, patience: timedelta | None = None) -> torch.device:
     """Meet the other processes that torchrun or `srun` started; alone, or where they have met already, do nothing.
 
-    torchrun sets the meeting's address; of `srun` it is the job's first node, and a port made of the job's number, so
+    torchrun sets the meeting's address; of `srun` it is the first node, and a port made of the job's number, so
     that neighbouring jobs do not share it. MASTER_ADDR and MASTER_PORT, where they are set, hold.
 
     Args:
@@ -60,11 +67,11 @@ def join_processes(device: torch.device, patience: timedelta | None = None) -> t
     names = ("SLURM_PROCID", "SLURM_LOCALID") if slurm else ("RANK", "LOCAL_RANK")
     number, local_number = (int(os.environ[name]) for name in names)
     if device.type == "cuda":
-        device = _own_card(device, local, local_number)
+        device = _own_card(device, local, local_number, slurm)
     if distributed.is_initialized():
         return device
     if slurm:
-        os.environ.setdefault("MASTER_ADDR", first_node(os.environ.get("SLURM_NODELIST", "127.0.0.1")))
+        os.environ.setdefault("MASTER_ADDR", first_node(os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")))
         os.environ.setdefault("MASTER_PORT", str(15000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])))
     try:
         backend = "nccl" if device.type == "cuda" and patience is None else "gloo"
@@ -76,11 +83,11 @@ def join_processes(device: torch.device, patience: timedelta | None = None) -> t
     return device
 
 
-def _own_card(device: torch.device, processes: int, number: int) -> torch.device:
+def _own_card(device: torch.device, processes: int, number: int, slurm: bool) -> torch.device:
     """Return and choose the card of a process, the `number`-th on its node."""
     if device.index is not None:
         raise InputError(f"device {device}: one card for {processes} processes; choose cuda, a card for each")
-    if torch.cuda.device_count() == 1 and "SLURM_LOCALID" in os.environ:
+    if torch.cuda.device_count() == 1 and slurm:
         number = 0  # `--gpus-per-task=1` shows each process its own card alone.
     if number >= torch.cuda.device_count():
         raise InputError(f"{processes} processes on a node with {torch.cuda.device_count()} cards; start as many")

@@ -4,8 +4,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain
@@ -14,6 +16,7 @@ from adaptseg.data.loader import Batch, StepDataset, batches, to_device
 from adaptseg.data.sampling import random_generator, sample_indices
 from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
+from adaptseg.models.devices import sent
 
 
 def source(experiment: dict[str, Any]) -> Domain:
@@ -120,6 +123,29 @@ def test_batches_on_the_device(experiment: dict[str, Any]) -> None:
     assert moved["names"] == batch["names"]
     unlabelled = to_device(Batch(image=batch["image"], label=None, names=[]), torch.device("cpu"))
     assert unlabelled["label"] is None
+
+
+class Copies(TorchFunctionMode):
+    """Notes whether copies let the processor go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.behind: list[bool] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.to:
+            self.behind.append((kwargs or {}).get("non_blocking", False))
+        return function(*args, **(kwargs or {}))
+
+
+def test_copies_to_other_devices_than_cuda_are_waited_for(experiment: dict[str, Any]) -> None:
+    """MPS reads the memory later, when it may have been freed."""
+    batch = StepDataset(source(experiment), "source", 0, build_config(experiment).train)[0]
+    with Copies() as copies:
+        to_device(batch, torch.device("meta"))
+        sent(np.zeros((2, 3), np.uint8), torch.device("meta"))
+    assert len(copies.behind) == 4
+    assert not any(copies.behind)
 
 
 def test_images_of_different_sizes_need_a_size(experiment: dict[str, Any], tmp_path: Any) -> None:

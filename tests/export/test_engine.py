@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,56 @@ def test_other_classes_are_refused_and_the_graph_is_dropped(tmp_path: Path, monk
     with pytest.raises(InputError, match=r"only \d+\.\d\d % of the classes are PyTorch's; take --engine torch"):
         network(x)
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_one_of_several_processes_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under one name all would write into one half-written file, and open it."""
+    monkeypatch.setenv("ADAPTSEG_CACHE", str(tmp_path))
+    x, networks, exported = torch.randn(1, 3, 32, 48), [engine.OnnxNetwork(segmenter()) for _ in range(2)], []
+    graph = networks[0]._exported(x)
+
+    def export(x: torch.Tensor) -> bytes:
+        exported.append(x)
+        time.sleep(0.2)
+        return graph
+
+    for network in networks:
+        monkeypatch.setattr(network, "_exported", export)
+    with torch.no_grad(), ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda network: network._checked(x), networks)
+    assert len(exported) == 1
+    assert torch.equal(networks[0]._run(first, x), networks[1]._run(second, x))
+
+
+def test_a_damaged_graph_is_exported_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTSEG_CACHE", str(tmp_path))
+    x = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        (expected,) = engine.OnnxNetwork(segmenter())(x)
+        (path,) = tmp_path.rglob("*.onnx")
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        (logits,) = engine.OnnxNetwork(segmenter())(x)
+    assert torch.equal(logits, expected)
+    assert path.stat().st_size == len(whole)
+    assert capsys.readouterr().err.count("graph kept as") == 2
+
+
+def test_graphs_do_not_fill_the_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch runs what has one size too many, and a line says it once."""
+    monkeypatch.setenv("ADAPTSEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(engine, "MOST_SHAPES", 1)
+    network = engine.OnnxNetwork(segmenter())
+    with torch.no_grad():
+        for width in (48, 56, 64, 48):
+            x = torch.randn(1, 3, 32, width)
+            torch.testing.assert_close(network(x)[0], network.network(x)[-1], rtol=1e-3, atol=1e-3)
+    assert len(list(tmp_path.rglob("*.onnx"))) == 1
+    assert capsys.readouterr().err.count("PyTorch runs the others") == 1
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

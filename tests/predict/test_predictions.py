@@ -276,3 +276,13 @@ def test_unknown_device(name: str) -> None:
 def test_device_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+def test_a_card_by_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise pinned memory opens the first card beside it."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("cuda") == torch.device("cuda")
+    assert chosen == [1]

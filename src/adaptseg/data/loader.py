@@ -215,12 +215,12 @@ def _deaths_found_when_waiting() -> Iterator[None]:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch with its tensors on `device`, labels int64, images channels-last (faster convolutions)."""
-    label = batch["label"]
+    label, behind = batch["label"], device.type == "cuda"  # MPS would read what is freed meanwhile.
     moved = Batch(
-        image=batch["image"].to(device, non_blocking=True, memory_format=torch.channels_last),
-        label=None if label is None else label.to(device, non_blocking=True).long(),
+        image=batch["image"].to(device, non_blocking=behind, memory_format=torch.channels_last),
+        label=None if label is None else label.to(device, non_blocking=behind).long(),
         names=batch["names"],
     )
     if "frame" in batch:
-        moved["frame"] = batch["frame"].to(device, non_blocking=True)
+        moved["frame"] = batch["frame"].to(device, non_blocking=behind)
     return moved

@@ -17,6 +17,8 @@ from adaptseg.errors import InputError
 def choose_device(name: str) -> torch.device:
     """Return the device of a name: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
 
+    A card of a number is torch's current one from now on: pinned memory would take room on the first card otherwise.
+
     Raises:
         InputError: there is no such device here.
     """
@@ -28,15 +30,18 @@ def choose_device(name: str) -> torch.device:
         raise InputError(f"device {name!r} is unknown; choose auto, cpu, cuda, cuda:N or mps")
     if int(index or 0) >= counts[kind]:
         raise InputError(f"device {name!r}: this machine has {counts[kind]} of kind {kind}; choose auto or cpu")
+    if kind == "cuda" and index:
+        torch.cuda.set_device(int(index))
     return torch.device(name)
 
 
 def sent(array: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     """Return an array of bytes on a device; the processor does not wait for the copy to a CUDA device."""
     tensor = torch.from_numpy(array)
-    if device.type == "cuda":  # Only memory that stays where it is can be read while the processor goes on.
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if device.type != "cuda":
+        return tensor.to(device)  # MPS would read what is freed meanwhile.
+    # Only memory that stays where it is can be read while the processor goes on.
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def processors() -> int:
