@@ -16,7 +16,7 @@ from statistics import mean
 
 from adaptseg.atomic import write_text
 from adaptseg.cli.parser import Parser
-from adaptseg.config import ExperimentConfig
+from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
@@ -27,7 +27,9 @@ from adaptseg.labelling.signals import Signals, measure
 from adaptseg.methods.configuration import build_config
 from adaptseg.reports.budget.plan import SUPERVISED, going_on, labels_alone
 from adaptseg.reports.budget.pool import open_pool
+from adaptseg.reports.compare import is_finished
 from adaptseg.segmenter.loading import load_model
+from adaptseg.training.checkpoint import saved_checkpoints
 from adaptseg.training.loop import train
 
 
@@ -48,11 +50,10 @@ def parser() -> Parser:
     return parser
 
 
-def fine_tuned(config: ExperimentConfig, run: Path, names: Sequence[str], options: Namespace) -> ExperimentConfig:
+def fine_tuned(config: ExperimentConfig, run: Path, labelled: DomainConfig, options: Namespace) -> ExperimentConfig:
     """Return the experiment that goes on from a run with the labels of these images alone."""
-    pool = open_pool(config)
-    labelled = labels_alone(replace(config, target_labelled=pool.labelled(names)), SUPERVISED)
-    goes_on = going_on(labelled, run, options.steps)
+    alone = labels_alone(replace(config, target_labelled=labelled), SUPERVISED)
+    goes_on = going_on(alone, run, options.steps)
     return replace(
         goes_on,
         optimizer=replace(config.optimizer, lr=options.lr),
@@ -67,16 +68,21 @@ def target_signals(config: ExperimentConfig, run: Path) -> tuple[list[str], Sign
 
 
 def scores(run: Path, options: Namespace) -> dict[str, float]:
-    """Return the mIoU of a run as it is (`before`) and after fine-tuning, by criterion; finished runs are taken."""
+    """Return the mIoU of a run as it is (`before`) and after fine-tuning, by criterion; finished runs are taken.
+
+    Raises:
+        InputError: as `train`, or a run there has another configuration.
+    """
     config = build_config(read_experiment(str(run))[1])
     names, signals = target_signals(config, run)
-    nothing = signals.rows([])
+    pool, nothing = open_pool(config), signals.rows([])
     found = {"before": json.loads((run / "result.json").read_text())["miou"]}
     for by in options.by.split(","):
         out = options.out / by / f"{run.parent.name}-{run.name}"
-        if not (out / "result.json").exists():
-            chosen = select(signals, options.n, by, config.seed, nothing).chosen
-            train(fine_tuned(config, run.absolute(), [names[each.place] for each in chosen], options), out)
+        chosen = [names[each.place] for each in select(signals, options.n, by, config.seed, nothing).chosen]
+        tuned = fine_tuned(config, run.absolute(), pool.labelled(chosen), options)
+        if not is_finished(out, tuned):
+            train(tuned, out, resume=bool(saved_checkpoints(out)))
         found[by] = json.loads((out / "result.json").read_text())["miou"]
     return found
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from adaptseg.atomic import write_text
+from adaptseg.models.devices import choose_device
 from benchmarks.gpu.settings import PARTS, Row, Settings
 
 
@@ -22,6 +23,7 @@ def measure(name: str, file: Path, settings: Settings) -> None:
 
     module, _, function = PARTS[name].function.partition(".")
     try:
+        choose_device(settings.device)  # A card of a number is the current one then: on it alone graphs are recorded.
         getattr(import_module(f"benchmarks.gpu.{module}"), function)(settings, report)
     except Exception as error:  # Whatever a new device brings: the other parts go on, and this says why.
         report({"name": "failed", "error": said(error)})

@@ -170,3 +170,15 @@ def test_what_is_missing_is_installed_from_the_folder(tmp_path: Path) -> None:
     assert site is not None
     assert (site / "adaptseg_absent.py").exists()
     assert install(tmp_path / "nothing", tmp_path / "other") is None
+
+
+def test_a_card_by_number_is_the_one_that_graphs_are_recorded_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another card than torch's current one a graph would be empty, and its replay take no time."""
+    chosen: list[int] = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    monkeypatch.setattr("benchmarks.gpu.steps.machine", lambda settings, report: report({"name": "all"}))
+    child.measure("machine", tmp_path / "rows.json", Settings(device="cuda:1", tiny=True))
+    assert chosen == [1]

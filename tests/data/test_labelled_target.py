@@ -44,6 +44,10 @@ def test_keys_left_out_are_the_targets(labelled: dict[str, Any]) -> None:
     assert (found.include, found.images) == (None, None)
     assert config.has_target_labelled
     assert not config.labels_alone
+    labelled["target"]["label_map"] = {0: "void"}  # Of other labels: own classes are not overridden by it.
+    assert build_config(labelled).domain("target_labelled").label_map is None
+    del labelled["target_labelled"]["classes"]
+    assert build_config(labelled).domain("target_labelled").label_map == {0: "void"}
     del labelled["target_labelled"]
     assert not build_config(labelled).has_target_labelled
     with pytest.raises(InputError, match=r"target_labelled\.part|part is"):

@@ -263,10 +263,24 @@ def test_label_studio_polygons_and_rectangles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("/data/local-files/?d=out/images/20261127-0930.png", "20261127-0930"),
+        ("http://here:8080/data/upload/3/0123abcd-20261127-0930.png", "20261127-0930"),
+        ("/data/upload/0123abcd-a.png", "a"),
+        ("s3://bucket/deadbeef-a.png", "deadbeef-a"),
+    ],
+)
+def test_label_studio_numbers_uploads_alone(address: str, name: str, tmp_path: Path) -> None:
+    assert one_image(tmp_path, [{**task(), "data": {"image": address}}], name).layout.names == [name]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ([{"data": {"image": "a.png"}, "predictions": [], "annotations": []}], "no task has an annotation; submit"),
         ([{**task(), "annotations": [{"result": []}, {"result": []}]}], "a.png has several annotations; delete all"),
+        ([task(), task()], "two annotated tasks are of /data/upload/3/a.png; delete one"),
         ([task(type="ellipselabels")], "ellipselabels have no area that is read; draw brush, polygons or rectangles"),
         ([task(image_rotation=90)], "annotated while it was turned; turn it back"),
         ([task(value={"polygonlabels": ["road", "sky"], "points": []})], "a shape of 2 classes; give each shape one"),

@@ -18,10 +18,11 @@ from adaptseg.cli import main
 from adaptseg.config import ModelConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.leakage import pixel_digest
 from adaptseg.experiment import write_config
 from adaptseg.labelling.choice import choose
 from adaptseg.labelling.names import CRITERIA
-from adaptseg.labelling.signals import content_digest, measure
+from adaptseg.labelling.signals import measure
 from adaptseg.methods.configuration import build_config
 from adaptseg.models.build import build_network
 from adaptseg.segmenter.segmenter import Segmenter
@@ -96,7 +97,7 @@ def test_what_is_written_is_read_as_training_data(
         index = list(domain.layout.names).index(row["name"])
         image, label = domain.read(index)
         assert (out / row["image"]).read_bytes() == (photographs / row["from"]).read_bytes()
-        assert row["digest"] == content_digest(image)
+        assert row["digest"] == pixel_digest(image).hex()
         np.testing.assert_array_equal(label, segmenter().predict(image))
         assert set(row["scores"]) == {"entropy", "disagreement", "rarity", "novelty"}
         assert Image.open(out / "entropy" / f"{row['name']}.png").size == (64, 48)
@@ -180,6 +181,20 @@ def test_no_readable_image(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "bad: none of 2 images can be read" in capsys.readouterr().err
 
 
+def test_labelled_images_that_cannot_be_read_are_said(
+    run: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad").mkdir()
+    for file in (tmp_path / "bad" / "a.png", *(tmp_path / "validation" / "images").rglob("*.png")):
+        file.write_bytes(b"")
+    content = suggest(run, photographs, tmp_path / "out", "-n", "9", "--labelled", str(tmp_path / "bad"))
+    assert content["candidates"] == 9
+    said = capsys.readouterr().err
+    assert "left out: bad" not in said
+    assert said.count("a.png") == 2
+    assert "(and 1 more)" in said
+
+
 def test_an_evaluation_that_is_gone_is_said(
     run: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,7 +213,7 @@ def test_frames_of_a_film(run: Path, tmp_path: Path) -> None:
     for row in content["images"]:
         assert row["image"] == f"images/{row['name']}.png"
         assert row["name"].startswith("drive/0000")
-        assert content_digest(np.array(Image.open(tmp_path / "out" / row["image"]))) == row["digest"]
+        assert pixel_digest(np.array(Image.open(tmp_path / "out" / row["image"]))).hex() == row["digest"]
 
 
 @pytest.mark.parametrize("by", CRITERIA)

@@ -239,7 +239,10 @@ def test_which_images_may_be_labelled(tmp_path: Path) -> None:
 
     # Without the key: the target's own labels, as far as there are any.
     target = {"layout": "folder", "root": str(tmp_path / "mixed"), "classes": CLASSES}
-    assert sorted(open_pool(build_config(content | {"target": target})).digests) == ["a", "c[1]"]
+    own = build_config(content | {"target": target})
+    pool = open_pool(own)
+    assert sorted(pool.digests) == ["a", "c[1]"]
+    assert labelled_names(replace(own, target_labelled=pool.labelled(["a"]))) == ["a"]
     same = {"root": str(tmp_path / "validation"), "classes": CLASSES}
     with pytest.raises(InputError, match="target_labelled: all 2 labelled images are evaluated on; split them"):
         open_pool(build_config(content | {"target_labelled": same}))
@@ -252,7 +255,8 @@ def test_which_images_may_be_labelled(tmp_path: Path) -> None:
             '{"images": [{"name": "a"}, {"name": "x"}, {"name": "y"}]}',
             "2 of 3 names are not among the labelled target images: x, y;",
         ),
-        ('{"images": [{"name": "d"}]}', "1 of 1 names are evaluated on: d;"),
+        ('{"images": [{"name": "d"}]}', "1 of 1 names are evaluated on: d; take them out of the file"),
+        ('{"images": [{"name": "d"}, {"name": "x"}]}', "1 of 2 names are not among the labelled target images: x;"),
         ('{"images": [{"name": 1}]}', "no images with names"),
         ("[]", "no images with names"),
         ("", "no images with names"),
@@ -261,6 +265,18 @@ def test_which_images_may_be_labelled(tmp_path: Path) -> None:
         with pytest.raises(InputError) as error:
             open_pool(config, suggestion)
         assert message in str(error.value)
+
+
+def test_images_of_more_than_8_bits_that_are_evaluated_on_are_not_labelled(tmp_path: Path) -> None:
+    """They are the same, whatever range of values each folder's images have."""
+    content = small_experiment(tmp_path)
+    write_images(tmp_path / "labelled", ["a", "b", "c"], labels=True)
+    ramp = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    for number, path in enumerate(sorted((tmp_path / "labelled" / "images").iterdir()), start=1):
+        Image.fromarray(ramp * number).save(path)
+    shutil.copy(tmp_path / "labelled" / "images" / "a.png", tmp_path / "validation" / "images")
+    config = build_config(content | {"target_labelled": {"root": str(tmp_path / "labelled"), "classes": CLASSES}})
+    assert sorted(open_pool(config).digests) == ["b", "c"]
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def run(options: Namespace) -> None:
     formats = chosen_formats(options.format)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: is there already; name a new folder, so that no corrected label is lost")
-    if Path(options.folder).absolute() in out.absolute().parents:
+    if Path(options.folder).resolve() in out.resolve().parents:
         raise InputError(f"--out {out}: lies in {options.folder}, where its masks would be photographs; name another")
     segmenter = load_model(options.model).to(choose_device(options.device))
     refuse_unwritable(segmenter.label_space, formats)

@@ -227,8 +227,8 @@ class ExperimentConfig:
     target_labelled: DomainConfig = field(default_factory=DomainConfig)
     """Some target images with labels to train on, none of those of the evaluation; what is left out is as there."""
     evaluation: DomainConfig = field(default_factory=DomainConfig)
-    """Labelled images to evaluate on. Layout, root, size, resize, classes and label_map left out are the target's; all
-    left out: there are none, and nothing is evaluated."""
+    """Labelled images to evaluate on. Layout, root, size, resize, classes and label_map left out are the target's, but
+    for label_map beside own classes; all left out: there are none, and nothing is evaluated."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The segmenter."""
     method: MethodConfig
@@ -280,6 +280,8 @@ class ExperimentConfig:
             base = replace(self.target, labelled=True, **dict.fromkeys(OF_ONE_DOMAIN))
             if config.root is not None:
                 base = replace(base, **dict.fromkeys(OF_ONE_ROOT))
+            if config.classes is not None:  # A label_map of the target's would override them.
+                base = replace(base, label_map=None)
             config = base.overlaid(config)
         missing = "name one, such as folder"
         if role == "source" and self.source == DomainConfig():

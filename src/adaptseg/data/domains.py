@@ -92,7 +92,7 @@ def with_value_range(config: DomainConfig, value_range: tuple[float, float] | No
 def open_domains(config: ExperimentConfig, uses_target: bool) -> Domains:
     """Find all files of an experiment and read a few of each domain: wrong data are refused before training.
 
-    Of labelled target images all labels are read, and none may be one of the evaluation, see `refuse_evaluated`.
+    Of labelled target images up to 200 labels are read, and none may be one of the evaluation, see `refuse_evaluated`.
 
     Raises:
         InputError: as `list_domains`, or a file is broken, or its label values do not fit the label map, or a labelled

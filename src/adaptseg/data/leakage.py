@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, open_image
 from adaptseg.data.layouts.paired_files import Files
+from adaptseg.data.layouts.pairing import few
 from adaptseg.errors import InputError
-
-NAMED = 3
-"""So many of the images are named in the error."""
 
 
 def pixel_digest(image: UInt8Array) -> bytes:
-    """Return a digest of an image's size and pixels (H, W, 3): equal for copies that were encoded anew without loss."""
+    """Return 16 bytes that stand for an image's size and pixels (H, W, 3), however a file has them without loss."""
     size = (image.shape[1], image.shape[0])
-    return hashlib.blake2b(repr(size).encode() + image.tobytes(), digest_size=16).digest()
+    hashed = hashlib.blake2b(repr(size).encode(), digest_size=16)
+    hashed.update(np.ascontiguousarray(image).data)
+    return hashed.digest()
 
 
 def refuse_evaluated(labelled: Domain, evaluation: Domain, threads: int) -> None:
@@ -37,11 +38,10 @@ def refuse_evaluated(labelled: Domain, evaluation: Domain, threads: int) -> None
         digests = pool.map(lambda index: pixel_digest(evaluation.layout.image(index)), alike)
         both = [index for index, digest in zip(alike, digests, strict=True) if digest in trained]
     if both:
-        names = ", ".join(_places(evaluation, both[:NAMED])) + (", …" if both[NAMED:] else "")
         raise InputError(
             f"target_labelled: {len(both)} of the {len(evaluation)} images to evaluate on are among its"
-            f" {len(labelled)} images: {names}; tell them apart by include or part, such as target_labelled.part"
-            " [0.0, 0.5] and evaluation.part [0.5, 1.0]"
+            f" {len(labelled)} images: {few([_place(evaluation, index) for index in both])}; tell them apart by include"
+            " or part, such as target_labelled.part [0.0, 0.5] and evaluation.part [0.5, 1.0]"
         )
 
 
@@ -55,7 +55,6 @@ def _side_lengths(domain: Domain, index: int) -> tuple[int, ...]:
     return tuple(sorted(open_image(layout.images.read(name), layout.images.where(name), header_only=True).size))
 
 
-def _places(domain: Domain, indices: list[int]) -> Iterator[str]:
+def _place(domain: Domain, index: int) -> str:
     layout = domain.layout
-    for index in indices:
-        yield layout.images.where(layout.image_files[index]) if isinstance(layout, Files) else layout.names[index]
+    return layout.images.where(layout.image_files[index]) if isinstance(layout, Files) else layout.names[index]

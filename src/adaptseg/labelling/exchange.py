@@ -51,7 +51,6 @@ def write_formats(to_label: ToLabel, formats: Sequence[str], place: str) -> list
 
 def yaml_block(out: Path, space: LabelSpace) -> str:
     """Return the lines of an experiment that train on the labels in a folder."""
-    # Not `classes`: a label_map of the target, which is taken over, would override them.
     names = dict(enumerate(space.classes))
     content = {"layout": "folder", "root": str(out.absolute()), "label_map": names}
     text: str = yaml.safe_dump(

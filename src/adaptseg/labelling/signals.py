@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.geometry import seen_size
+from adaptseg.data.leakage import pixel_digest
 from adaptseg.models.entropy import entropy
 from adaptseg.segmenter.segmenter import Segmenter
 
@@ -33,7 +33,7 @@ class Signals:
     place: npt.NDArray[np.int64]
     """(N,): number of the image among those that were given."""
     digest: npt.NDArray[np.str_]
-    """(N,): of the pixels, see `content_digest`."""
+    """(N,): `pixel_digest`, as 32 hexadecimal digits."""
     entropy: FloatArray
     """(N,): mean over pixels, 0 … 1."""
     disagreement: FloatArray
@@ -58,13 +58,6 @@ class Signals:
         return self.rows(order[first])
 
 
-def content_digest(image: UInt8Array) -> str:
-    """Return 32 hexadecimal digits that stand for the pixels of an image (H, W, 3), whatever file they are in."""
-    hashed = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
-    hashed.update(np.ascontiguousarray(image).data)
-    return hashed.hexdigest()
-
-
 @torch.no_grad()
 def measure(segmenter: Segmenter, images: Iterable[UInt8Array]) -> Signals:
     """Return the signals of images, (H, W, 3) RGB of any sizes, which are read one after the other.
@@ -81,7 +74,7 @@ def measure(segmenter: Segmenter, images: Iterable[UInt8Array]) -> Signals:
             unsure = float(entropy(probabilities).mean(dtype=torch.float64))
             shares = probabilities.mean((0, 2, 3), dtype=torch.float64).cpu().numpy()
             views = [probabilities, *_other_views(segmenter, image, probabilities)]
-            rows.append((content_digest(image), unsure, disagreement(views), shares, features))
+            rows.append((pixel_digest(image).hex(), unsure, disagreement(views), shares, features))
     classes = len(segmenter.label_space)
     return Signals(
         np.arange(len(rows)),
@@ -95,7 +88,7 @@ def measure(segmenter: Segmenter, images: Iterable[UInt8Array]) -> Signals:
 
 def only_digests(images: Iterable[UInt8Array]) -> Signals:
     """Return signals that hold digests alone: what `random` needs."""
-    digests = [content_digest(image) for image in images]
+    digests = [pixel_digest(image).hex() for image in images]
     empty = np.zeros((len(digests), 0))
     nothing = np.zeros(len(digests))
     return Signals(

@@ -13,16 +13,17 @@ import numpy as np
 from PIL import Image
 
 from adaptseg.atomic import write_bytes, write_text
-from adaptseg.config import DomainConfig, ExperimentConfig
+from adaptseg.config import DomainConfig
 from adaptseg.data.domains import with_value_range
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.films import FilmTree
 from adaptseg.data.layouts.paired_files import Files, Layout
 from adaptseg.data.layouts.registry import open_layout
+from adaptseg.data.leakage import pixel_digest
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment, run_folder
 from adaptseg.labelling.choice import Choice, select
-from adaptseg.labelling.signals import Signals, content_digest, measure
+from adaptseg.labelling.signals import Signals, measure
 from adaptseg.methods.configuration import build_config
 from adaptseg.predict.predictions import TRAIN_IDS, write_legend
 from adaptseg.progress import track
@@ -53,7 +54,7 @@ class Reading:
                 continue
             self.places.append(place)
             yield image
-        if self.broken and self.places:
+        if self.broken:
             more = f" (and {len(self.broken) - 1} more)" if self.broken[1:] else ""
             print(f"adaptseg: left out: {plain(self.broken[0])}{more}", file=sys.stderr)
 
@@ -88,42 +89,41 @@ def suggest(
     Raises:
         InputError: no image can be read, or fewer are left.
     """
-    own, evaluation = _known_to(model, images)
-    known = [measure(segmenter, Reading(layout, "looking at labelled images")) for layout in [*labelled, *own]]
-    evaluated = {content_digest(image) for layout in evaluation for image in Reading(layout, "leaving out evaluation")}
+    labelled = [*labelled, *_of_run(model, "target_labelled", images)]
+    known = [measure(segmenter, Reading(layout, "looking at labelled images")) for layout in labelled]
+    evaluated = {
+        pixel_digest(image).hex()
+        for layout in _of_run(model, "evaluation", images)
+        for image in Reading(layout, "leaving out evaluation")
+    }
     reading = Reading(images, "looking at images")
     signals = measure(segmenter, reading)
     if not reading.places:
-        raise InputError(f"none of {len(images.names)} images can be read: {reading.broken[0]}")
+        raise InputError(f"none of {len(images.names)} images can be read; convert them to PNG or JPEG")
     signals = replace(signals, place=np.array(reading.places))
     return select(signals, count, by, seed, _joined(known, signals), evaluated)
 
 
 def _joined(known: Sequence[Signals], like: Signals) -> Signals:
     """Return the signals of several folders as one; none are an empty one."""
-    parts = [like.rows(slice(0)), *known]
+    parts = [like.rows(slice(0)), *filter(len, known)]
     return Signals(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Signals)))
 
 
-def _known_to(model: str, images: Files) -> tuple[list[Layout], list[Layout]]:
-    """Return the labelled target images and the evaluation's of a run; of another model nothing is known."""
+def _of_run(model: str, role: str, images: Files) -> list[Layout]:
+    """Return a domain of a run in a list; nothing where the run has none, or the model is no run.
+
+    Where it is gone, a line says that its images cannot be left out.
+    """
     folder = run_folder(model)
-    if folder is None:
-        return [], []
-    config = build_config(read_experiment(folder)[1])
-    found = {}
-    for role in ("target_labelled", "evaluation"):
-        found[role] = [_of(config, role, images)] if getattr(config, f"has_{role}") else []
-    return tuple([layout for layout in found[role] if layout is not None] for role in found)  # type: ignore[return-value]
-
-
-def _of(config: ExperimentConfig, role: str, images: Files) -> Layout | None:
-    """Return a domain of the run; where it is gone, say that its images cannot be left out."""
+    config = None if folder is None else build_config(read_experiment(folder)[1])
+    if config is None or not getattr(config, f"has_{role}"):
+        return []
     try:
-        return open_layout(with_value_range(config.domain(role), images.value_range))
+        return [open_layout(with_value_range(config.domain(role), images.value_range))]
     except InputError as error:
         print(f"adaptseg: {role} of the run is not left out: {plain(str(error))}", file=sys.stderr)
-        return None
+        return []
 
 
 def write_suggestion(

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adaptseg.data.label_spaces import VOID
+from adaptseg.data.layouts.annotated import BACKGROUND
 from adaptseg.data.layouts.label_map import Color, LabelMap
 from adaptseg.errors import InputError
 
 FORMAT = "cvat_mask"
 LABEL_MAP, PICTURES = "labelmap.txt", "SegmentationClass"
-BACKGROUND = "background"
-"""CVAT's class of pixels that nobody has labelled, always black."""
 LINE = re.compile(r"(.+):\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*:[^:]*:[^:]*")
 MAX_BYTES = 2**20
 

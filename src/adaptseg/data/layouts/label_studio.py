@@ -13,8 +13,8 @@ from adaptseg.data.layouts.shapes import Brush, Polygon, Shape
 from adaptseg.errors import InputError
 
 KINDS = ("brushlabels", "polygonlabels", "rectanglelabels")
-UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
-"""What Label Studio puts before the name of an uploaded file."""
+UPLOADED = re.compile(r"(/data/upload/(?:\d+/)?)[0-9a-f]{8}-(?=[^/]+$)")
+"""What Label Studio puts before the name of an uploaded file; in local storage `20261127-0930.jpg` is a whole name."""
 Annotated = tuple[tuple[int, int] | None, list[Shape]]
 """Width and height, none where nothing is drawn; and the shapes."""
 
@@ -29,8 +29,11 @@ def tasks(content: Any) -> dict[str, Annotated]:
     for task in content:
         file = image_file(task["data"])
         results = [entry["result"] for entry in _valid(task.get("annotations") or [], file)]
-        if results:
-            found[file] = _drawn(results[0], file)
+        if not results:
+            continue
+        if file in found:
+            raise InputError(f"two annotated tasks are of {file}; delete one, or give the images different names")
+        found[file] = _drawn(results[0], file)
     if not found:
         raise InputError("no task has an annotation; submit the corrected tasks, and export them as JSON")
     return found
@@ -44,8 +47,7 @@ def image_file(data: Mapping[str, Any]) -> str:
     images = [path for path in paths if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise InputError(f"a task without an image ({', '.join(map(repr, named[:1]))}); export tasks of images")
-    path = PurePosixPath(images[0])
-    return str(path.with_name(UPLOADED.sub("", path.name)))
+    return UPLOADED.sub(r"\1", images[0])
 
 
 def _valid(entries: list[Any], file: str) -> list[Any]:

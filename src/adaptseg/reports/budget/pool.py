@@ -13,13 +13,13 @@ from pathlib import Path
 
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
+from adaptseg.data.domains import with_value_range
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.layouts.paired_files import Files
+from adaptseg.data.layouts.pairing import few
 from adaptseg.data.leakage import pixel_digest
 from adaptseg.errors import InputError
 
-NAMED = 3
-"""So many of the names are in an error."""
 ALL = "all"
 
 
@@ -93,10 +93,10 @@ def open_pool(config: ExperimentConfig, choose: Path | None = None) -> LabelPool
     if config.has_target_labelled:
         section, whole = config.target_labelled, config.domain("target_labelled")
     else:
-        section = DomainConfig(split=config.target.split, count=config.target.count)
-        whole = replace(config.domain("target"), labelled=True)
-        if whole.layout == "folder":
-            whole = replace(whole, unlabelled=whole.unlabelled or "skip")
+        target = config.domain("target")
+        unlabelled = (target.unlabelled or "skip") if target.layout == "folder" else None
+        section = DomainConfig(split=target.split, count=target.count, unlabelled=unlabelled)
+        whole = replace(target, labelled=True, unlabelled=unlabelled)
     try:
         domain = Domain(replace(whole, prepared=None), space)
     except InputError as error:
@@ -106,7 +106,8 @@ def open_pool(config: ExperimentConfig, choose: Path | None = None) -> LabelPool
             f"target: no labels to draw from ({error}); give target_labelled, such as --target_labelled.root=FOLDER"
             " with images/ and labels/"
         ) from error
-    tested = set(_digests(Domain(replace(config.domain("evaluation"), prepared=None), space)))
+    evaluation = with_value_range(replace(config.domain("evaluation"), prepared=None), domain.layout.value_range)
+    tested = set(_digests(Domain(evaluation, space)))
     digests = dict(zip(domain.layout.names, _digests(domain), strict=True))
     kept = {name: digest for name, digest in digests.items() if digest not in tested}
     if not kept:
@@ -137,11 +138,10 @@ def _chosen(path: Path, kept: Mapping[str, bytes], found: Mapping[str, bytes]) -
         raise InputError(
             f"--choose {path}: no images with names ({error}); give the suggestion.json of `adaptseg suggest`"
         ) from error
-    unknown = [name for name in names if name not in kept]
-    if unknown:
-        why = "evaluated on" if unknown[0] in found else "not among the labelled target images"
-        raise InputError(
-            f"--choose {path}: {len(unknown)} of {len(names)} names are {why}: {', '.join(unknown[:NAMED])}"
-            f"{', …' if unknown[NAMED:] else ''}; label them first, and let target_labelled have them"
-        )
+    for unknown, what in (
+        ([name for name in names if name not in found], "not among the labelled target images: {}; label them first"),
+        ([name for name in names if name not in kept], "evaluated on: {}; take them out of the file"),
+    ):
+        if unknown:
+            raise InputError(f"--choose {path}: {len(unknown)} of {len(names)} names are {what.format(few(unknown))}")
     return tuple(dict.fromkeys(names))
