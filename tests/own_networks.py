@@ -69,6 +69,7 @@ def segformer(classes: int) -> nn.Module:
         depths=[1, 1, 1, 1],
         decoder_hidden_size=8,
         num_attention_heads=[1, 1, 1, 1],
+        drop_path_rate=0.0,  # It draws, as dropout does.
     )
     config.num_labels = classes
     network: nn.Module = transformers.SegformerForSemanticSegmentation(config)

@@ -331,7 +331,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"usage: adaptseg {command}" in text
     examples = text.partition("\nexamples:\n")[2].splitlines()
     assert len(examples) >= 2
-    assert all(line.startswith(f"  adaptseg {command}") for line in examples)
+    assert all(f"adaptseg {command}" in line for line in examples)
     for line in examples:
         accept(line)
 

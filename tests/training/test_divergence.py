@@ -74,7 +74,7 @@ def broken_at(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     original, calls = AdaptSegNet.step, iter(range(10**6))
 
     def step(self: AdaptSegNet, source: Any, target: Any) -> dict[str, torch.Tensor]:
-        losses = original(self, source, target)
+        losses = original(self, *batches)
         if next(calls) in steps:
             for parameter in self.parameters():
                 if parameter.grad is not None:
@@ -124,8 +124,8 @@ def test_a_teacher_counts_a_step_that_is_left_out(
 ) -> None:
     original = DACS.iteration
 
-    def iteration(self: DACS, source: Any, target: Any) -> dict[str, torch.Tensor]:
-        losses = original(self, source, target)
+    def iteration(self: DACS, *batches: Any) -> dict[str, torch.Tensor]:
+        losses = original(self, *batches)
         return losses | {"mix": losses["mix"] * (NAN if int(self.teacher.updates) == 2 else 1)}
 
     monkeypatch.setattr(DACS, "iteration", iteration)
