@@ -20,6 +20,8 @@ def accept(line: str) -> None:
         InputError: adaptseg would refuse the line; KeyError: there is no such command.
     """
     words = shlex.split(line, comments=True)
+    if words[0] == "torchrun":
+        words = words[words.index("-m") + 1 :]
     words = words[: min((index for index, word in enumerate(words) if word in ("|", ">")), default=None)]
     program, command, *arguments = words
     assert program == "adaptseg", line
