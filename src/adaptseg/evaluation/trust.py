@@ -10,7 +10,7 @@ import numpy.typing as npt
 from adaptseg.evaluation.selection import class_frequency_distance
 from adaptseg.evaluation.signals import Matrix, Signals
 
-SOURCE_ACCURACY = 0.6
+SOURCE_ACCURACY = 0.7
 """Pixel accuracy on the source, which it was trained on, below which a network has not learned, or unlearned, it."""
 VIEW_AGREEMENT = 0.75
 """Share of target pixels that have the same class in the mirrored image, below which predictions are arbitrary."""
