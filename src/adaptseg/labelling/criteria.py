@@ -1,8 +1,8 @@
 """Which images to label next: criteria over the signals of `measure`, none of which sees a label.
 
 Each takes candidates in order of their digests (equal scores go by content, never by name or place), how many are
-wanted, the signals of what is labelled already, and a seed; it returns rows of the candidates in order of choice. How
-they compare with random choice is in docs/suggest.md.
+wanted, the signals of what is labelled already, and a seed; it returns rows of the candidates in order of choice. Which
+of them beats random choice is for `benchmarks/suggestion.py` to show.
 """
 
 from __future__ import annotations
