@@ -73,7 +73,7 @@ def test_a_starved_class_is_a_note() -> None:
     found = judge(hungry, CLASSES)
     assert found.alarms == ()
     assert found.lines == [
-        "note: hardly predicted on the target: pole (0.00 % of pixels, in the source's labels 1.0 %)"
+        "note: hardly predicted on the target: pole (0.00 % of pixels, in the source's labels 1.0 %, source only 1.0 %)"
     ]
     swallowing = Signals(pairs((900, 90, 10)), pairs((700, 290, 10)), None, 0.2)
     assert "predicted very often on the target: sky (29 % of pixels" in judge(swallowing, CLASSES).notes[0]
@@ -117,3 +117,14 @@ def test_a_training_says_it(experiment: dict[str, Any], tmp_path: Path, capsys: 
         key: value for key, value in alone.items() if key != "trust"
     }
     assert "alarm: only " in (run / "report.html").read_text()
+
+
+def test_a_class_that_adaptation_has_lost_is_noted_though_the_source_has_little_of_it() -> None:
+    source, target = np.diag((600, 396, 4)), np.diag((603, 396, 1))
+    other = np.array([[590, 0, 13], [0, 390, 6], [0, 0, 1]])  # Rows are this network's, columns source only's.
+    seen = Signals(source, target, other, 0.2)
+    assert judge(seen, CLASSES).notes == (
+        "hardly predicted on the target: pole (0.10 % of pixels, in the source's labels 0.4 %, source only 2.0 %)",
+    )
+    alone = Signals(seen.source, seen.mirrored, None, 0.2)
+    assert judge(alone, CLASSES).notes == ()

@@ -26,6 +26,8 @@ LEAST_SHARE = 0.003
 """Share of the source's pixels from which on a class is looked at."""
 STARVED = 0.1
 """Share of its source frequency below which a class is hardly predicted."""
+LOST = 0.2
+"""Share of the source-only network's frequency below which adaptation has lost a class."""
 SWALLOWING = (3.0, 0.15)
 """A class is predicted so many times as often as in the source's labels, and by so large a share more."""
 MOST_NAMED = 4
@@ -68,7 +70,8 @@ def judge(seen: Signals, classes: tuple[str, ...]) -> Trust:
         alarms.append(f"class frequencies on the target are far from the source's ({distance:.2f} bits{than})")
     if seen.other is not None and agreeing(seen.other) < AGREEMENT:
         alarms.append(f"the source-only network agrees in only {percent(agreeing(seen.other))} of target pixels")
-    return Trust(tuple(alarms), tuple(class_notes(source / source.sum(), target / target.sum(), classes)))
+    before = None if seen.other is None else seen.other.sum(0) / seen.other.sum()
+    return Trust(tuple(alarms), tuple(class_notes(source / source.sum(), target / target.sum(), before, classes)))
 
 
 def figures(seen: Signals) -> dict[str, float | None]:
@@ -97,13 +100,25 @@ def percent(share: float) -> str:
 
 
 def class_notes(
-    source: npt.NDArray[np.float64], target: npt.NDArray[np.float64], classes: tuple[str, ...]
+    source: npt.NDArray[np.float64],
+    target: npt.NDArray[np.float64],
+    before: npt.NDArray[np.float64] | None,
+    classes: tuple[str, ...],
 ) -> list[str]:
-    """Name the classes that are hardly predicted on the target, and those that seem to have swallowed others."""
+    """Name the classes that are hardly predicted on the target, and those that seem to have swallowed others.
+
+    Args:
+        source: (C,): share of each class in the source's labels.
+        target: (C,): in the predictions on the target.
+        before: (C,): in those of the source-only network, where there is one.
+        classes: names.
+    """
+    usual = np.zeros_like(source) if before is None else before
     starved = [
-        f"{name} ({100 * q:.2f} % of pixels, in the source's labels {100 * p:.1f} %)"
-        for name, p, q in zip(classes, source, target, strict=True)
-        if p >= LEAST_SHARE and q < STARVED * p
+        f"{name} ({100 * q:.2f} % of pixels, in the source's labels {100 * p:.1f} %"
+        f"{'' if before is None else f', source only {100 * r:.1f} %'})"
+        for name, p, q, r in zip(classes, source, target, usual, strict=True)
+        if (p >= LEAST_SHARE and q < STARVED * p) or (r >= LEAST_SHARE and q < LOST * r)
     ]
     large = [
         f"{name} ({100 * q:.0f} % of pixels, in the source's labels {100 * p:.0f} %)"
