@@ -75,7 +75,8 @@ class DomainConfig:
     cityscapes, supervisely, cvat, cvat_mask, labelstudio."""
     label_map: LabelMapping | None = None
     """Value, range `7-12`, colour `r,g,b` or `#rrggbb`, or annotated name to class name, or class name to these;
-    `default` names the class of all others. Overrides `classes`. The class `void` is ignored."""
+    `default` names the class of all others. Overrides `classes`. The class `void` is ignored. Layout `streets`:
+    rendered class to class name."""
     unlabelled: str | None = None
     """Layout `folder`: images of a labelled domain without a label are an `error` (none), or `skip`ped."""
     every: int | None = None
