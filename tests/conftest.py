@@ -74,6 +74,19 @@ def experiment(tmp_path: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.fixture
+def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make backbones shallow, for tests of what each block is like; a stage of two has every kind of block."""
+    from adaptseg.models import efficientnet, resnet, transformer
+
+    monkeypatch.setitem(resnet.STAGE_BLOCKS, "resnet18", (2, 1, 1, 1))
+    monkeypatch.setitem(resnet.STAGE_BLOCKS, "resnet50", (2, 1, 1, 1))
+    monkeypatch.setitem(transformer.MIT, "mit_b0", (transformer.MIT["mit_b0"][0], (2, 1, 1, 1)))
+    monkeypatch.setitem(transformer.VIT, "small", (384, 4, 6))
+    shallow = tuple((1 + (stage == 1), *rest) for stage, (_, *rest) in enumerate(efficientnet.STAGES))
+    monkeypatch.setattr(efficientnet, "STAGES", shallow)
+
+
 def logged_iterations(run: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's log but for those of snapshots."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,22 +19,30 @@ import torch
 import yaml
 from PIL import Image
 
-from adaptseg.distributed import first_node, join_processes, launched_processes
+from adaptseg.cli import main
+from adaptseg.data.dataset import Domain
+from adaptseg.distributed import (
+    first_node,
+    highest,
+    join_processes,
+    launched_processes,
+    rank,
+    sum_over_processes,
+    world_size,
+)
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
+from adaptseg.segmenter.weights import save_segmenter
 from adaptseg.training.checkpoint import TrainingState, load_checkpoint, saved_checkpoints
 from adaptseg.training.loop import train
+from adaptseg.training.preemption import EXIT_RESUMABLE
 from adaptseg.training.run_lock import run_lock
 from tests.conftest import CLASSES, PATIENCE, write_images
+from tests.processes import Command, ranks
 from tests.training.test_loop import metrics, weights
-
-
-def torchrun(folder: Path, run: str, *options: str) -> list[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "adaptseg"]
-    return [*launcher, "train", str(folder / "own.yaml"), f"--out={folder / run}", *options]
 
 
 @pytest.fixture
@@ -54,7 +64,7 @@ def config_of(folder: Path, *overrides: str) -> Any:
 def test_two_processes_are_one(folder: Path, experiment: dict[str, Any]) -> None:
     """Without batch statistics, an image at a time cannot be told from a batch; of labelled target images neither."""
     # A frozen network learns next to nothing from random weights: it starts from one that has learned a little.
-    train(build_config(experiment, ["--train.steps=60"]), folder / "first")
+    train(build_config(experiment, ["--train.steps=60", "--train.tensorboard=false"]), folder / "first")
     experiment["model"] |= {"batch_norm": "frozen", "weights": str(folder / "first")}
     write_images(folder / "labelled", ["p", "q", "r"], labels=True)
     experiment["target_labelled"] = {"root": str(folder / "labelled"), "classes": CLASSES}
@@ -63,9 +73,10 @@ def test_two_processes_are_one(folder: Path, experiment: dict[str, Any]) -> None
     experiment["optimizer"] = {"name": "sgd", "lr": 0.002}
     (folder / "own.yaml").write_text(yaml.safe_dump(experiment))
     train(config_of(folder), folder / "one")
-    done = subprocess.run(torchrun(folder, "two"), capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("mIoU") == 1, "one process prints"
+    processes = ranks(2, "train", folder / "own.yaml", f"--out={folder / 'two'}")
+    printed = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
+    assert sum(stdout.count("mIoU") for stdout, _ in printed) == 1, "one process prints"
     expected, actual = weights(folder / "one"), weights(folder / "two")
     moved = weights(folder / "first")["layer4.0.conv1.weight"] - expected["layer4.0.conv1.weight"]
     assert moved.abs().max() > 5e-5, "something was learned"
@@ -79,10 +90,10 @@ def test_two_processes_are_one(folder: Path, experiment: dict[str, Any]) -> None
 
 
 def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
-    options = ["--train.steps=2000", "--train.checkpoint_every=2000"]
-    process = subprocess.Popen(
-        torchrun(folder, "run", *options), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "adaptseg"]
+    options = ["--train.steps=2000", "--train.checkpoint_every=2000", f"--out={folder / 'run'}"]
+    command = [*launcher, "train", str(folder / "own.yaml"), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         log = folder / "run" / "metrics.jsonl"
         end = time.monotonic() + PATIENCE
@@ -94,52 +105,45 @@ def test_a_signal_stops_all_processes_at_the_same_step(folder: Path) -> None:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    (checkpoint,) = saved_checkpoints(folder / "run")
-    assert f"step-{int(metrics(folder / 'run')[-1]['step']):06d}" == checkpoint.name
+    (saved,) = saved_checkpoints(folder / "run")
+    assert f"step-{int(metrics(folder / 'run')[-1]['step']):06d}" == saved.name
     assert "its checkpoint is complete" in errors
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
-from adaptseg.cli import main
-from adaptseg.data.dataset import Domain
-from adaptseg.training import checkpoint
+def main_when_slow(arguments: Sequence[str]) -> None:
+    """Evaluate and save slowly; `evaluating` beside the run says that it has begun."""
+    read = Domain.for_evaluation
 
-read, write = Domain.for_evaluation, checkpoint.save_segmenter
+    def for_evaluation(self: Domain, index: int) -> Any:
+        Path(arguments[1]).with_name("evaluating").touch()
+        time.sleep(1)
+        return read(self, index)
 
-def for_evaluation(self, index):
-    Path(sys.argv[1], "evaluating").touch()
-    time.sleep(1)
-    return read(self, index)
+    def save_slowly(*saved: Any) -> None:
+        time.sleep(1)
+        save_segmenter(*saved)
 
-def save_segmenter(*arguments):
-    time.sleep(1)
-    write(*arguments)
-
-Domain.for_evaluation, checkpoint.save_segmenter = for_evaluation, save_segmenter
-main(sys.argv[2:])
-"""
+    slow = mock.patch("adaptseg.training.checkpoint.save_segmenter", save_slowly)
+    with mock.patch.object(Domain, "for_evaluation", for_evaluation), slow:
+        main(arguments)
 
 
 def test_a_signal_to_one_process_during_an_evaluation(folder: Path) -> None:
     """All look after each image, and none leaves before the checkpoint, slowly written, is complete."""
-    (folder / "slow.py").write_text(SLOW)
-    command = torchrun(folder, "run", "--train.evaluate_every=3", "--train.checkpoint_every=1000")
-    command[command.index("-m", 3) :] = [str(folder / "slow.py"), str(folder), *command[command.index("train") :]]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    options = ["--train.evaluate_every=3", "--train.checkpoint_every=1000", f"--out={folder / 'run'}"]
+    processes = ranks(2, "train", folder / "own.yaml", *options, call=main_when_slow)
     try:
         end = time.monotonic() + PATIENCE
         while not (folder / "evaluating").exists():
             assert time.monotonic() < end
             time.sleep(0.05)
-        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(ranks[1]), signal.SIGUSR1)
-        _, errors = process.communicate(timeout=PATIENCE)
+        os.kill(processes[1].pid, signal.SIGUSR1)
+        errors = [process.communicate()[1] for process in processes]
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert "after step 3; its checkpoint is complete" in errors
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [EXIT_RESUMABLE] * 2
+    assert "after step 3; its checkpoint is complete" in "".join(errors)
     assert [path.name for path in saved_checkpoints(folder / "run")] == ["step-000003"]
     load_checkpoint(folder / "run", state_of(config_of(folder, "--train.evaluate_every=3")))
 
@@ -151,10 +155,11 @@ def state_of(config: Any) -> TrainingState:
 
 def test_a_lock_that_is_refused_ends_all_processes(folder: Path) -> None:
     with run_lock(folder / "run"):
-        done = subprocess.run(torchrun(folder, "run"), stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
-    assert done.returncode == 1  # torchrun's own
-    assert f"process {os.getpid()} trains into this folder" in done.stderr
-    assert "process 1: another process of this training cannot go on" in done.stderr
+        processes = ranks(2, "train", folder / "own.yaml", f"--out={folder / 'run'}")
+        first, second = (process.communicate()[1] for process in processes)
+    assert [process.returncode for process in processes] == [2, 2]
+    assert f"process {os.getpid()} trains into this folder" in first
+    assert "process 1: another process of this training cannot go on" in second
 
 
 def test_a_batch_that_cannot_be_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,26 +184,20 @@ def test_where_processes_of_a_job_meet(nodes: str, first: str) -> None:
     assert first_node(nodes) == first
 
 
+def meet(arguments: Sequence[str]) -> None:
+    assert join_processes(torch.device("cpu")) == join_processes(torch.device("cpu")) == torch.device("cpu")
+    print(rank(), world_size(), highest(rank()), int(sum_over_processes(torch.tensor(1))))
+
+
 def test_processes_of_srun_meet() -> None:
     """By the variables that `srun` sets alone; the address is the first node's, the port the job's."""
-    code = (
-        "import torch; from adaptseg import distributed as d\n"
-        "assert d.join_processes(torch.device('cpu')) == d.join_processes(torch.device('cpu')) == torch.device('cpu')\n"
-        "print(d.rank(), d.world_size(), d.highest(d.rank()), int(d.sum_over_processes(torch.tensor(1))))"
-    )
     step = {"NUM_TASKS": "2", "NUM_NODES": "1", "NODELIST": "localhost"}
     job = {"SLURM_JOB_ID": str(os.getpid()), **{f"SLURM_STEP_{name}": value for name, value in step.items()}}
+    job["SLURM_JOB_NAME"] = "train"
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**os.environ, **job, "SLURM_PROCID": number, "SLURM_LOCALID": number, "SLURM_JOB_NAME": "train"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in "01"
+        Command(call=meet, environment={**job, "SLURM_PROCID": number, "SLURM_LOCALID": number}) for number in "01"
     ]
-    said = [process.communicate(timeout=PATIENCE)[0].strip() for process in processes]
-    assert said == ["0 2 1 2", "1 2 1 2"]
+    assert [process.communicate()[0].strip() for process in processes] == ["0 2 1 2", "1 2 1 2"]
 
 
 def test_one_card_is_not_for_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,15 +93,26 @@ def test_pages_are_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
 
 
+def build_pages(place: Path, *options: str) -> tuple[int, str]:
+    """Run `mkdocs build` in a folder, in this process, which has torch already; return exit code and output."""
+    from click.testing import CliRunner
+    from mkdocs.__main__ import cli
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("NO_MKDOCS_2_WARNING", "1")
+        patch.setenv("COLUMNS", "100")  # The hook sets it.
+        done = CliRunner().invoke(cli, ["build", *options])
+    return done.exit_code, done.output
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the pages as `make docs` does; a broken link ends it."""
     pytest.importorskip("mkdocs")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, output = build_pages(ROOT, "--strict", "--site-dir", str(folder))
+    assert code == 0, output
     return folder
 
 
@@ -140,7 +151,6 @@ def test_a_broken_link_ends_the_build(tmp_path: Path) -> None:
         (tmp_path / "docs" / page).write_text(
             "# A page\n\n[nowhere](nowhere.md)\n" if page == "faq.md" else "# A page\n"
         )
-    command = [sys.executable, "-m", "mkdocs", "build"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "nowhere.md" in done.stdout + done.stderr
+    code, output = build_pages(tmp_path)
+    assert code == 1
+    assert "nowhere.md" in output

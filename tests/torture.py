@@ -49,11 +49,20 @@ from adaptseg.training.checkpoint import (
 )
 from adaptseg.training.loop import train
 from tests.conftest import PATIENCE, small_experiment
+from tests.processes import Command
 from tests.training.test_loop import metrics
 
-STEPS = 150
 METHODS = ("source_only", "adaptsegnet")
 WORKERS = (0, 1, 4)
+Process = subprocess.Popen[str] | Command
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is, and how long it goes on after a checkpoint, at most, until it is killed."""
+
+    steps: int = 150
+    seconds: float = 0.5
 
 
 @dataclass
@@ -69,52 +78,45 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-def start(
-    experiment: Path, run: Path, method: str, workers: int, keep: int, processes: int = 1
-) -> subprocess.Popen[bytes]:
+def start(experiment: Path, run: Path, method: str, workers: int, keep: int, steps: int, processes: int = 1) -> Process:
     options = [f"--method.name={method}", f"--train.workers={workers}", f"--train.keep={keep}"]
-    options += [f"--train.steps={STEPS}", "--train.checkpoint_every=1", "--train.evaluate_every=7", f"--out={run}"]
+    options += [f"--train.steps={steps}", "--train.checkpoint_every=1", "--train.evaluate_every=7", f"--out={run}"]
     options += ["--resume"] if saved_checkpoints(run) else []
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    arguments = [
-        sys.executable,
-        *(launcher if processes > 1 else []),
-        "-m",
-        "adaptseg",
-        "train",
-        str(experiment),
-        *options,
-    ]
-    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    arguments = ["train", str(experiment), *options]
+    if processes == 1:
+        return Command(*arguments)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "adaptseg"]
+    command = [sys.executable, *launcher, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[bytes]) -> str:
+def finish(process: Process) -> str:
     """Wait for the process's end and return what went wrong, nothing if all is well."""
-    errors = process.communicate(timeout=PATIENCE)[1].decode()
+    errors = process.communicate(timeout=PATIENCE)[1]
     return f"exit {process.returncode}: {errors.strip()}" if process.returncode else ""
 
 
-def wait_at_random(process: subprocess.Popen[bytes], run: Path, rng: random.Random) -> bool:
-    """Let the process train up to a new checkpoint and half a second more; false where it ended before."""
+def wait_at_random(process: Process, run: Path, rng: random.Random, seconds: float) -> bool:
+    """Let the process train up to a new checkpoint and some seconds more; false where it ended before."""
     before = newest(run)
     while process.poll() is None and newest(run) == before:
         time.sleep(0.005)
-    time.sleep(rng.uniform(0, 0.5))
+    time.sleep(rng.uniform(0, seconds))
     return process.poll() is None
 
 
-def kill_at_random(process: subprocess.Popen[bytes], run: Path, rng: random.Random) -> bool:
+def kill_at_random(process: Process, run: Path, rng: random.Random, seconds: float) -> bool:
     """Kill the process while it trains; false where it ended before."""
-    if not wait_at_random(process, run, rng):
+    if not wait_at_random(process, run, rng, seconds):
         return False
     process.kill()
     process.communicate()
     return True
 
 
-def stop_a_rank(process: subprocess.Popen[bytes], run: Path, rng: random.Random) -> bool:
+def stop_a_rank(process: Process, run: Path, rng: random.Random, seconds: float) -> bool:
     """Kill one of the processes that torchrun started, or ask one of them to stop; then all have to end."""
-    if not wait_at_random(process, run, rng):
+    if not wait_at_random(process, run, rng, seconds):
         return False
     ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGUSR1])
@@ -152,7 +154,15 @@ def differing(actual: Path, expected: Path) -> str:
     return next((name for name in a if not torch.equal(a[name], b[name])), "")
 
 
-def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Random, processes: int = 1) -> Outcome:
+def torture(
+    folder: Path,
+    method: str,
+    workers: int,
+    kills: int,
+    rng: random.Random,
+    processes: int = 1,
+    length: Length = Length(),
+) -> Outcome:
     """Train once unbroken, once with `kills` SIGKILLs, and compare; of several processes one is killed or stopped."""
     outcome = Outcome(f"{method}, " + (f"{workers} workers" if processes == 1 else f"{processes} processes"))
     experiment = folder / "own.yaml"
@@ -160,11 +170,11 @@ def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Ran
     run = folder / f"killed-{method}-{workers}-{processes}"
     break_off = kill_at_random if processes == 1 else stop_a_rank
     if not (unbroken / "result.json").exists():
-        fault = finish(start(experiment, unbroken, method, 0, STEPS, processes))
+        fault = finish(start(experiment, unbroken, method, 0, length.steps, length.steps, processes))
         assert not fault, fault
     while outcome.kills < kills:
-        process = start(experiment, run, method, workers, 2, processes)
-        if not break_off(process, run, rng):
+        process = start(experiment, run, method, workers, 2, length.steps, processes)
+        if not break_off(process, run, rng, length.seconds):
             outcome.faults.append(f"ended before kill {outcome.kills + 1}: {finish(process)}")
             return outcome
         outcome.kills += 1
@@ -176,7 +186,7 @@ def torture(folder: Path, method: str, workers: int, kills: int, rng: random.Ran
             outcome.faults.append(f"after kill {outcome.kills}, {newest(run)}: {fault} differs")
         else:
             outcome.identical += 1
-    fault = finish(start(experiment, run, method, workers, 2, processes))
+    fault = finish(start(experiment, run, method, workers, 2, length.steps, processes))
     if not fault and metrics(run) != metrics(unbroken):
         fault = "metrics differ"
     if not fault and (run / "result.json").read_text() != (unbroken / "result.json").read_text():

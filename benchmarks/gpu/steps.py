@@ -161,11 +161,11 @@ def counted(work: Callable[[], object]) -> int:
 def figures(work: Callable[[], object], settings: Settings, flops: int, images: int) -> Row:
     """Time work that trains on a number of images; return the median and what follows from it."""
     device = torch.device(settings.device)
-    for _ in range(1 if settings.tiny else 3):
+    for _ in range(0 if settings.tiny else 3):
         work()
     times: list[float] = []
     began = time.perf_counter()
-    while len(times) < (2 if settings.tiny else 20) and (not times or time.perf_counter() - began < 6):
+    while len(times) < (1 if settings.tiny else 20) and (not times or time.perf_counter() - began < 6):
         times.append(timed(work, device))
     milliseconds = median(times)
     return {

@@ -14,6 +14,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -28,8 +30,9 @@ from tests.app.test_app import bomb
 from tests.conftest import CLASSES, PATIENCE, small_experiment
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytest.importorskip("gradio", reason="gradio, the extra `app`, is not installed")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+for library in ("gradio", "selenium"):  # Imported where they are used: gradio takes seconds.
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed", allow_module_level=True)
 if CHROMIUM is None or CHROMEDRIVER is None:
     pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)", allow_module_level=True)
 
@@ -133,6 +136,8 @@ class Page:
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
     """A browser that logs what it asks of whom, and every error of the page."""
+    webdriver: Any = import_module("selenium.webdriver")
+
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for argument in [*QUIET.split(), f"--user-data-dir={tmp_path / 'profile'}"]:

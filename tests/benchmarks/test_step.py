@@ -7,8 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from adaptseg.errors import InputError
+from adaptseg.models.devices import matmul_rate
 from benchmarks.settings import StepSettings
 from benchmarks.step import Way, Worker, has_compiler, prepared_step, step_speed, ways
+from tests.processes import CONTEXT
 
 TINY = StepSettings(size=(96, 64), batch=2, backbone="resnet18", width=8, iterations=2)
 CPU = torch.device("cpu")
@@ -46,8 +48,16 @@ def test_what_one_forward_of_the_discriminators_spares() -> None:
     assert counts[PLAIN.name] - counts[ADAPTSEG.name] == 2 * counter.get_total_flops()
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that need not import torch."""
+    monkeypatch.setattr("benchmarks.step.get_context", lambda _: CONTEXT)
+
+
 @pytest.mark.slow
-def test_the_ways_take_turns() -> None:
+@pytest.mark.usefixtures("forked")
+def test_the_ways_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.step.matmul_rate", lambda device, dtype, side: matmul_rate(device, dtype, 256))
     said: list[str] = []
     found, matmul = step_speed(TINY, [PLAIN, WAYS[-1]], said.append)
     assert said == [f"{way.name}: ready" for way in (PLAIN, WAYS[-1])]
@@ -65,6 +75,7 @@ def test_the_ways_take_turns() -> None:
     assert found[1]["loss_difference"] < 2e-2
 
 
+@pytest.mark.usefixtures("forked")
 def test_what_fails_is_told() -> None:
     worker = Worker(replace(TINY, device="meta"), PLAIN)  # A device without values: the plain step reads its losses.
     worker.take_turn()

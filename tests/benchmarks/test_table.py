@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from adaptseg.models.devices import matmul_rate
 from benchmarks.__main__ import main
+from benchmarks.evaluation import evaluation_speed
 from benchmarks.settings import StepSettings
 from benchmarks.step import ways
 from benchmarks.table import print_step
+from tests.processes import CONTEXT
 
 
 @pytest.mark.slow
 def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("benchmarks.table.ways", lambda *_: ways(torch.device("cpu"), compiled=False)[:2])
+    monkeypatch.setattr("benchmarks.table.evaluation_speed", partial(evaluation_speed, size=(256, 128), iterations=1))
+    monkeypatch.setattr("benchmarks.step.matmul_rate", lambda device, dtype, side: matmul_rate(device, dtype, 256))
+    monkeypatch.setattr("benchmarks.step.get_context", lambda _: CONTEXT)
     arguments = "--size 64x64 --backbone resnet18 --width 8 --iterations 1 --threads 1 --no-compile --device cpu"
     main(["step", "evaluation", *arguments.split(), "--json", str(tmp_path / "bench.json")])
     output = capsys.readouterr().out

@@ -198,7 +198,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.usefixtures("experiment")
 def test_one_line_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """No warning of an imported package beside the line, no traceback; with --debug there is one."""
+    """No warning of an imported package beside the line, no traceback."""
     label = tmp_path / "source" / "labels" / "a.png"
     Image.new("L", (64, 48), 7).save(label)
     command = [sys.executable, "-m", "adaptseg", "train", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "run")]
@@ -208,9 +208,6 @@ def test_one_line_in_a_process_of_its_own(tmp_path: Path) -> None:
         f"adaptseg: {label}: label value 7 is outside the map (known: 0, 1, 2, 255);"
         " add it to label_map, for example 7: void\n"
     )
-    done = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
-    assert "Traceback" in done.stderr
-    assert done.returncode != 0
 
 
 @pytest.mark.usefixtures("experiment")

@@ -12,15 +12,16 @@ import pytest
 
 from adaptseg.reports.terminal import Console
 from tests.conftest import PATIENCE
-
-COMMAND = [sys.executable, "-m", "adaptseg"]
+from tests.processes import Command
 
 
 def test_output_that_nobody_reads() -> None:
     """As `| head -c 0`: 141 says so, and not a line is written."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*COMMAND, "presets"], stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE)
+    done = subprocess.run(
+        [sys.executable, "-m", "adaptseg", "presets"], stdout=writer, stderr=subprocess.PIPE, timeout=PATIENCE
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 
@@ -45,7 +46,8 @@ class Hostile:
 def test_hostile_weights_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(pickle.dumps(Hostile(), 4))
     arguments = ["export", str(tmp_path / "w.pth"), "--format", "safetensors", "--out", str(tmp_path / "w.safetensors")]
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()  # torch's warning of the pickle's protocol does not come before it.
+    process = Command(*arguments)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (2, "")
+    (line,) = stderr.splitlines()  # torch's warning of the pickle's protocol does not come before it.
     assert "wants to run code (builtins.print)" in line

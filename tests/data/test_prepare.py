@@ -1,14 +1,13 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections import namedtuple
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from PIL import Image
 from adaptseg.cli import main
 from adaptseg.config import ExperimentConfig, TrainConfig
 from adaptseg.data.dataset import Domain
-from adaptseg.data.files import FolderTree
+from adaptseg.data.files import FolderTree, UInt8Array
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.layouts.archives import JoinedTree, ZipTree
 from adaptseg.data.loader import StepDataset
@@ -32,6 +31,7 @@ from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from adaptseg.segmenter.state_dicts import read_state_dict
 from tests.conftest import PATIENCE, write_images
+from tests.processes import Command
 
 
 def configured(experiment: dict[str, Any], tmp_path: Path, *overrides: str) -> ExperimentConfig:
@@ -175,19 +175,30 @@ def test_broken_samples_are_refused_and_mended(experiment: dict[str, Any], tmp_p
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
+def main_that_slows_down(arguments: Sequence[str]) -> None:
+    """From the twelfth sample on each takes seconds: whoever is to interrupt it comes in time."""
+    write = Prepared.write
+
+    def write_slowly(self: Prepared, index: int, image: UInt8Array, label: UInt8Array | None) -> None:
+        if index >= 12:
+            time.sleep(2)
+        write(self, index, image, label)
+
+    Prepared.write = write_slowly  # type: ignore[method-assign]
+    multiprocessing.set_start_method("fork", force=True)  # Workers have it too.
+    main(arguments)
+
+
 def test_an_interrupted_prepare_goes_on(experiment: dict[str, Any], tmp_path: Path) -> None:
-    write_images(tmp_path / "source", ["large000"], labels=True, size=(800, 600))
-    for index, kind in product(range(1, 100), ("images", "labels")):
-        folder = tmp_path / "source" / kind
-        shutil.copy(folder / "large000.png", folder / f"large{index:03d}.png")
+    write_images(tmp_path / "source", [f"e{number}" for number in range(50)], labels=True)
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(experiment | {"data": str(tmp_path)}))
-    command = [sys.executable, "-m", "adaptseg", "prepare", str(tmp_path / "own.yaml"), "--workers=2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    arguments = ("prepare", tmp_path / "own.yaml", "--workers=2")
+    process = Command(*arguments, call=main_that_slows_down, start_new_session=True)
     deadline = time.monotonic() + PATIENCE
     while len(list(tmp_path.glob("prepared/*/*.sample"))) < 10 and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.communicate(timeout=PATIENCE)[1] == "adaptseg: interrupted; the same command goes on\n"
+    assert process.communicate()[1] == "adaptseg: interrupted; the same command goes on\n"
     assert process.returncode == 130
     config = configured(experiment, tmp_path)
     source = domain(config, "source")
@@ -199,7 +210,7 @@ def test_an_interrupted_prepare_goes_on(experiment: dict[str, Any], tmp_path: Pa
     assert f"source      {len(source) - there} images written, {there} were there and are sound" in lines
     folder = prepared_folder(config, "source")
     assert len(list(folder.iterdir())) == len(source) + 2  # manifest and lock: no partial file is left
-    np.testing.assert_array_equal(domain(config, "source")[90].image, source[90].image)
+    np.testing.assert_array_equal(domain(config, "source")[40].image, source[40].image)
 
 
 @pytest.mark.usefixtures("experiment")

@@ -203,7 +203,8 @@ DAFORMER = ModelConfig(backbone="mit_b0", head="daformer", levels=1, preprocessi
 
 
 def golden_segmenter(model: ModelConfig) -> Segmenter:
-    network = build_network(model, 19, seed=0)
+    with torch.device("cpu" if model.is_transformer else "meta"):
+        network = build_network(model, 19, seed=0)
     if model.is_transformer:
         fill_released(network, backbone="mit_b0", head="daformer_head_b0")
         for module in network.modules():

@@ -45,9 +45,9 @@ def load(name: str) -> dict[str, Any]:
 
 
 def fill(module: nn.Module, prefix: str = "") -> None:
-    """Give every entry of the state dict the golden recipe's value."""
+    """Give every entry of the state dict the golden recipe's value; the module may be on the meta device."""
     state = {name: recipe.tensor(prefix + name, tuple(value.shape)) for name, value in module.state_dict().items()}
-    module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()})
+    module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}, assign=True)
 
 
 def tensor(name: str, *shape: int) -> Tensor:

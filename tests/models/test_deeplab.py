@@ -110,7 +110,8 @@ def test_frozen_batch_norm_ignores_the_batch() -> None:
 def test_initialisation_is_the_released_one_and_depends_on_the_seed_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    networks: list[Any] = [build_network(ModelConfig(), classes=19, seed=seed) for seed in (1, 1, 2)]
+    config = ModelConfig(backbone="resnet50", width=16)
+    networks: list[Any] = [build_network(config, classes=19, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(before, torch.get_rng_state())
     first, again, other = (network.layer3[5].conv2.weight for network in networks)
     assert torch.equal(first, again)
@@ -118,33 +119,3 @@ def test_initialisation_is_the_released_one_and_depends_on_the_seed_alone() -> N
     for weight in (first, networks[0].conv1.weight, networks[0].layer6.conv2d_list[3].weight):
         assert weight.std().item() == pytest.approx(0.01, rel=0.05)
         assert abs(weight.mean().item()) < 0.001
-
-
-@pytest.mark.slow
-def test_the_papers_network_trains_at_320x160() -> None:
-    from adaptseg.data.loader import Batch
-    from adaptseg.methods import build_method
-    from adaptseg.methods.base import build_segmenter
-    from adaptseg.methods.configuration import build_config
-
-    domain = {"layout": "folder", "root": "unused"}
-    config = build_config(
-        {
-            "label_space": "cityscapes19",
-            "source": domain,
-            "target": domain,
-            "model": {"backbone": "resnet101", "levels": 2, "bottleneck_stride": "first", "preprocessing": "caffe"},
-            "method": {"name": "adaptsegnet"},
-            "train": {},
-        }
-    )
-    method = build_method(build_segmenter(config), config).train()
-    images = torch.randint(0, 256, (1, 3, 160, 320), dtype=torch.uint8)
-    batch = Batch(image=images, label=torch.randint(0, 19, (1, 160, 320)), names=["x"])
-    losses = method.step(batch, batch)
-    assert all(torch.isfinite(loss) for loss in losses.values())
-    network: Any = method.segmenter.network
-    before = network.conv1.weight.clone()
-    for optimizer in method.optimizers().values():
-        optimizer.step()
-    assert not torch.equal(before, network.conv1.weight)

@@ -16,15 +16,15 @@ NETWORKS = {
     "resnet18": ModelConfig(backbone="resnet18", width=8),
     "vgg16": ModelConfig(backbone="vgg16", width=8, levels=1),
     "efficientnet_lite0": ModelConfig(backbone="efficientnet_lite0", width=16, levels=1),
-    "mit_b0": ModelConfig(backbone="mit_b0", width=16, levels=1),
-    "dinov2_small": ModelConfig(backbone="dinov2_small", width=8, levels=1),
-    # Other parts of the same files, and longer chains of them.
+    # Other parts of the same files.
     "resnet50": ModelConfig(backbone="resnet50", width=4),
     "mit_b0, daformer": ModelConfig(backbone="mit_b0", head="daformer", width=16, levels=1),
     "dinov2_small, upscale": ModelConfig(backbone="dinov2_small", head="upscale", width=8, levels=1),
-    "dinov3_small": ModelConfig(backbone="dinov3_small", width=32, levels=1),
+    "dinov3_small": ModelConfig(backbone="dinov3_small", width=32, levels=1),  # With the light head.
 }
 SLOW = [name for name in NETWORKS if "," in name or name in ("resnet50", "dinov3_small")]
+
+pytestmark = pytest.mark.usefixtures("few_blocks")
 
 
 @pytest.fixture(autouse=True)

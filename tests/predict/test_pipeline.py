@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from adaptseg.cli import main
 from adaptseg.errors import InputError
 from adaptseg.models.devices import processors
 from adaptseg.predict.pipeline import Behind, ahead, cores_shared, mapped_ahead
 from adaptseg.segmenter.weights import save_segmenter
 from tests.conftest import PATIENCE
 from tests.predict.test_predictions import files, segmenter, write_images
+from tests.processes import Command, ranks
 
 
 def test_items_come_in_order_and_few_are_made_ahead() -> None:
@@ -99,15 +99,14 @@ def test_processes_share_the_files(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_bytes(b"no image")
     (tmp_path / "model").mkdir()
     save_segmenter(tmp_path / "model", segmenter())
-    command = ["-m", "adaptseg", "predict", str(tmp_path / "model"), str(tmp_path / "in"), "--device", "cpu", "--out"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launcher, *command, str(tmp_path / "two")], capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert done.returncode != 0
-    assert done.stderr.count("(and 1 more broken images); the other 5 images are in") == 1
-    one = subprocess.run([sys.executable, *command, str(tmp_path / "one")], capture_output=True, timeout=PATIENCE)
-    assert one.returncode == 2
+    command = ["predict", tmp_path / "model", tmp_path / "in", "--device", "cpu", "--out"]
+    processes = ranks(2, *command, tmp_path / "two")
+    errors = [process.communicate()[1] for process in processes]
+    assert all(process.returncode for process in processes)
+    assert "".join(errors).count("(and 1 more broken images); the other 5 images are in") == 1
+    with pytest.raises(SystemExit) as caught:
+        main([*map(str, command), str(tmp_path / "one")])
+    assert caught.value.code == 2
     assert files(tmp_path / "one") == files(tmp_path / "two")
     for name in files(tmp_path / "one"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
@@ -117,14 +116,13 @@ def test_a_signal_leaves_no_half_file(tmp_path: Path) -> None:
     write_images(tmp_path / "in", [f"{number:03d}.png" for number in range(400)])
     (tmp_path / "model").mkdir()
     save_segmenter(tmp_path / "model", segmenter())
-    command = [sys.executable, "-m", "adaptseg", "predict", str(tmp_path / "model"), str(tmp_path / "in")]
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "out"), "--device", "cpu"], stdout=subprocess.DEVNULL)
+    process = Command("predict", tmp_path / "model", tmp_path / "in", "--out", tmp_path / "out", "--device", "cpu")
     end = time.monotonic() + PATIENCE
     while not list((tmp_path / "out").glob("overlays/*.jpg")):
         assert time.monotonic() < end
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
+    assert process.wait() == 128 + signal.SIGTERM
     written = files(tmp_path / "out")
     assert not [name for name in written if "partial" in name]
     assert 3 < len(written) < 1200

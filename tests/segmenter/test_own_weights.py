@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import adaptseg
+from adaptseg.cli import main
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
 from adaptseg.methods.base import build_segmenter
@@ -88,15 +88,18 @@ def test_the_network_given_in_place_of_the_code(saved: tuple[Path, Segmenter]) -
         adaptseg.load_model(folder)  # What was given before is forgotten.
 
 
-def test_the_command_line_asks_too(saved: tuple[Path, Segmenter], tmp_path: Path) -> None:
+def test_the_command_line_asks_too(
+    saved: tuple[Path, Segmenter], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = saved
-    command = [sys.executable, "-m", "adaptseg", "predict", str(folder), str(tmp_path / "target"), "--out"]
-    refused = subprocess.run([*command, str(tmp_path / "a")], capture_output=True, text=True)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "--trust-factory" in refused.stderr
+    command = ["predict", str(folder), str(tmp_path / "target"), "--out"]
+    with pytest.raises(SystemExit) as caught:
+        main([*command, str(tmp_path / "a")])
+    (line,) = capfd.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert "--trust-factory" in line
     assert not (tmp_path / "was-run").exists()
-    done = subprocess.run([*command, str(tmp_path / "b"), "--trust-factory"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    main([*command, str(tmp_path / "b"), "--trust-factory"])
     assert any((tmp_path / "b").rglob("*.png"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -26,29 +25,24 @@ from adaptseg.training.loop import train
 from adaptseg.training.preemption import Preempted
 from adaptseg.training.run_lock import run_lock
 from tests.conftest import PATIENCE
-from tests.torture import torture
+from tests.processes import Command
+from tests.torture import Length, torture
 from tests.training.test_loop import metrics, weights
 
 
-def command(folder: Path, run: str, *options: str) -> list[str]:
-    arguments = ["train", str(folder / "own.yaml"), f"--out={folder / run}", *options]
-    return [sys.executable, "-m", "adaptseg", *arguments]
-
-
 @pytest.fixture
-def start(tmp_path: Path, experiment: dict[str, Any]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(tmp_path: Path, experiment: dict[str, Any]) -> Iterator[Callable[..., Command]]:
     """Start `adaptseg train` on the small experiment in a process of its own."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Command] = []
 
-    def run(name: str, *options: str, **arguments: Any) -> subprocess.Popen[str]:
-        process = subprocess.Popen(command(tmp_path, name, *options), stderr=subprocess.PIPE, text=True, **arguments)
-        started.append(process)
-        return process
+    def run(name: str, *options: str, **settings: Any) -> Command:
+        started.append(Command("train", tmp_path / "own.yaml", f"--out={tmp_path / name}", *options, **settings))
+        return started[-1]
 
     yield run
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
@@ -64,7 +58,7 @@ def lines_of(path: Path) -> int:
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 1), (signal.SIGUSR1, 0)], ids=str)
 def test_a_signal_ends_a_training_with_a_checkpoint(
-    number: signal.Signals, workers: int, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    number: signal.Signals, workers: int, start: Callable[..., Command], tmp_path: Path
 ) -> None:
     options = ["--train.steps=400", "--train.checkpoint_every=1000", f"--train.workers={workers}"]
     process = start("run", *options, start_new_session=True)
@@ -80,6 +74,8 @@ def test_a_signal_ends_a_training_with_a_checkpoint(
     assert done == metrics(tmp_path / "run")[-1]["step"]
     assert not (tmp_path / "run" / "result.json").exists()
 
+    if number != signal.SIGTERM:
+        return  # What is resumed from is the same after each.
     steps = f"--train.steps={done + 2}"
     train(build_config(tmp_yaml(tmp_path), [steps, "--train.schedule_steps=400"]), tmp_path / "run", resume=True)
     train(build_config(tmp_yaml(tmp_path), [steps, "--train.schedule_steps=400"]), tmp_path / "unbroken")
@@ -164,13 +160,12 @@ def test_a_signal_while_no_data_come(
     assert saved_checkpoints(tmp_path / "run")
 
 
-def test_a_killed_loader_worker(
-    experiment: dict[str, Any], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_a_killed_loader_worker(experiment: dict[str, Any], tmp_path: Path, start: Callable[..., Command]) -> None:
     process = start("run", "--train.steps=400", "--train.checkpoint_every=2", "--train.workers=1")
     wait_for(lambda: lines_of(tmp_path / "run" / "metrics.jsonl") >= 3)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    worker = next(c for c in children if Path(f"/proc/{c}/cmdline").read_bytes().find(b"train") >= 0)
+    line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    worker = next(child for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == line)
     os.kill(int(worker), signal.SIGKILL)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
@@ -179,21 +174,13 @@ def test_a_killed_loader_worker(
     assert saved_checkpoints(tmp_path / "run")
 
 
-def small_files(megabytes: float) -> Callable[[], None]:
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # Writing beyond the limit is then an error, as on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(megabytes * 1e6),) * 2)
-
-    return limit
-
-
 @pytest.mark.parametrize("megabytes", [0.02, 0.3, 1.2])
 def test_a_disk_that_fills_up_keeps_the_last_checkpoint(
-    megabytes: float, start: Callable[..., subprocess.Popen[str]], experiment: dict[str, Any], tmp_path: Path
+    megabytes: float, start: Callable[..., Command], experiment: dict[str, Any], tmp_path: Path
 ) -> None:
     train(build_config(tmp_yaml(tmp_path), ["--train.steps=2", "--train.schedule_steps=4"]), tmp_path / "run")
     before = weights(tmp_path / "run")
-    process = start("run", "--train.steps=4", "--train.schedule_steps=4", "--resume", preexec_fn=small_files(megabytes))
+    process = start("run", "--train.steps=4", "--train.schedule_steps=4", "--resume", largest_file=megabytes)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
@@ -231,9 +218,7 @@ def test_data_that_vanish_during_training(
     assert (tmp_path / "run" / "checkpoints" / "last").resolve().name == "step-000002"
 
 
-def test_two_trainings_in_one_folder(
-    experiment: dict[str, Any], tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_two_trainings_in_one_folder(experiment: dict[str, Any], tmp_path: Path, start: Callable[..., Command]) -> None:
     process = start("run", "--train.steps=4000", "--train.checkpoint_every=4000")
     wait_for(lambda: lines_of(tmp_path / "run" / "metrics.jsonl") >= 1)
     config = build_config(experiment)
@@ -247,9 +232,9 @@ def test_two_trainings_in_one_folder(
         pass
 
 
-@pytest.mark.parametrize(("method", "workers"), [("adaptsegnet", 1)])
-def test_killed_at_random_moments(experiment: dict[str, Any], tmp_path: Path, method: str, workers: int) -> None:
+@pytest.mark.usefixtures("experiment")
+def test_killed_at_random_moments(tmp_path: Path) -> None:
     """The short form of `make torture`."""
-    outcome = torture(tmp_path, method, workers, kills=2, rng=random.Random(0))
+    outcome = torture(tmp_path, "adaptsegnet", 1, kills=2, rng=random.Random(0), length=Length(24, 0.05))
     assert outcome.faults == []
     assert outcome.identical == 2

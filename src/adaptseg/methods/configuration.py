@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import yaml
@@ -25,10 +26,15 @@ RECIPE_SECTIONS = ("model", "method", "optimizer", "train")
 
 def experiment_parser(method: str, described: bool = False) -> ArgumentParser:
     """Return the parser of an experiment's keys with one method's options among them; described takes twice as long."""
+    return _parser(method_options(method), described)
+
+
+@cache
+def _parser(options: Any, described: bool) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=described)
     parser = ArgumentParser(prog="adaptseg train PRESET-OR-YAML", exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(ExperimentConfig, skip={"method"})
-    parser.add_class_arguments(method_options(method), "method")
+    parser.add_class_arguments(options, "method")
     return parser
 
 
@@ -57,7 +63,9 @@ def build_config(content: Mapping[str, Any], overrides: Sequence[str] = ()) -> E
         raise InputError("label_space is missing; name the classes to train, such as [road, car]")
     parser = experiment_parser(method)
     try:
-        values = parser.parse_args(overrides, namespace=parser.parse_object(content))
+        values = parser.parse_object(content)
+        if overrides:
+            values = parser.parse_args(overrides, namespace=values)
         config = ExperimentConfig(**vars(parser.instantiate(values)))
     except InputError:
         raise
