@@ -185,7 +185,7 @@ def test_augmented_images_are_images(experiment: dict[str, Any]) -> None:
     assert not torch.allclose(changed, images, atol=5)
 
 
-@pytest.mark.parametrize("method", ["dacs", "mic"])
+@pytest.mark.parametrize("method", ["dacs", "mic", "vfm_uda"])
 def test_resumed_run_is_bit_identical(
     method: str, experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +193,8 @@ def test_resumed_run_is_bit_identical(
     from tests.training.test_loop import interrupted, metrics, weights
 
     overrides = [f"--method.name={method}", "--train.rare_class_temperature=0.1", "--train.crop=[48,40]"]
+    if method == "vfm_uda":
+        experiment["model"] = {"backbone": "dinov2_small", "head": "upscale", "levels": 1, "width": 8}
     config = build_config(experiment, overrides)
     train(config, tmp_path / "unbroken")
     interrupted(config, tmp_path / "resumed", monkeypatch, after=2)
