@@ -28,6 +28,7 @@ from adaptseg.predict.files import write_pictures
 from adaptseg.predict.inputs import find_inputs
 from adaptseg.predict.pipeline import Behind, mapped_ahead, reading_threads, writing_threads
 from adaptseg.predict.predictions import Settings, predict_each, predict_files, still_pictures
+from adaptseg.segmenter.folding import fold_batch_norm
 from adaptseg.segmenter.inference import Prediction
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
@@ -87,6 +88,8 @@ def measure(size: tuple[int, int] | None, options: Namespace, folder: Path) -> d
     segmenter = load_model(write_model(folder / "model.safetensors", size, options.backbone)).to(device)
     if options.engine == "onnxruntime":
         use_onnxruntime(segmenter)
+    else:
+        fold_batch_norm(segmenter)
     settings = Settings(batch=options.batch)
     photographs = write_photographs(folder / "photographs", options.photographs, SIZE)
     works = stages(segmenter, photographs, folder / "out", settings)

@@ -10,6 +10,7 @@ from PIL import Image
 from adaptseg.config import DomainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import LabelSpace
+from adaptseg.data.layouts.paired_files import included
 from adaptseg.errors import InputError
 
 SPACE = LabelSpace("two", ("car", "road"))
@@ -94,3 +95,19 @@ def test_labels_of_16_bits(root: Path) -> None:
     sample = domain(root, {4000: "road", 26: "car"})[0]
     assert sample.label is not None
     assert sample.label[0].tolist() == [1] * 8 + [0] * 8
+
+
+@pytest.mark.parametrize(
+    ("patterns", "kept"),
+    [
+        (None, ["a", "b[1]", "c1", "night/a"]),
+        (["a"], ["a"]),
+        (["*a"], ["a", "night/a"]),
+        (["b[[]1]", "c1"], ["b[1]", "c1"]),
+        (["c[1]", "c?", "a"], ["a", "c1"]),
+        ([], []),
+    ],
+)
+def test_include_knows_names_and_patterns(patterns: list[str] | None, kept: list[str]) -> None:
+    names = ["a", "b[1]", "c1", "night/a"]
+    assert [names[position] for position in included(names, patterns)] == kept

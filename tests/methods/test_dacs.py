@@ -115,13 +115,20 @@ def test_the_teacher_looks_twice_and_sees_the_same(experiment: dict[str, Any]) -
     [
         ({}, [[0.2] * 4, [0.6] * 4]),
         ({"confidence": "batch"}, [[0.4] * 4, [0.4] * 4]),
+        ({"confidence": "pixel"}, [[0, 0, 0.6, 0.2], [0.6, 0.6, 0.6, 0.6]]),
         ({"ignore_top": 0.25, "ignore_bottom": 0.5}, [[0, 0.2, 0, 0], [0, 0.6, 0, 0]]),
     ],
 )
 def test_weights_of_pseudo_labels(options: dict[str, Any], expected: list[list[float]], experiment: Any) -> None:
+    """Of 4 x 5 pixels 4 are sure in the first image, 12 in the second."""
     method, target = built(experiment, **options), random_batch(1, False)
-    weights = method.pseudo_weights(torch.tensor([0.2, 0.6]), torch.zeros(2, 4, 3, dtype=torch.int64), target)
-    torch.testing.assert_close(weights, torch.tensor(expected).unsqueeze(2).expand(2, 4, 3))
+    sure = torch.zeros(2, 4, 5)
+    sure[0, 2, :3] = sure[0, 3, 0] = sure[1, :, :3] = 1
+    weights = method.pseudo_weights(sure, target)
+    if method.options.confidence == "pixel":
+        assert torch.equal(weights, sure)
+        weights = weights.mean(2, keepdim=True).expand(2, 4, 3)
+    torch.testing.assert_close(weights[:, :, :3], torch.tensor(expected).unsqueeze(2).expand(2, 4, 3))
 
 
 def test_released_treatment_of_void(experiment: dict[str, Any]) -> None:
@@ -178,7 +185,7 @@ def test_augmented_images_are_images(experiment: dict[str, Any]) -> None:
     assert not torch.allclose(changed, images, atol=5)
 
 
-@pytest.mark.parametrize("method", ["dacs", "mic"])
+@pytest.mark.parametrize("method", ["dacs", "mic", "vfm_uda"])
 def test_resumed_run_is_bit_identical(
     method: str, experiment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +193,8 @@ def test_resumed_run_is_bit_identical(
     from tests.training.test_loop import interrupted, metrics, weights
 
     overrides = [f"--method.name={method}", "--train.rare_class_temperature=0.1", "--train.crop=[48,40]"]
+    if method == "vfm_uda":
+        experiment["model"] = {"backbone": "dinov2_small", "head": "upscale", "levels": 1, "width": 8}
     config = build_config(experiment, overrides)
     train(config, tmp_path / "unbroken")
     interrupted(config, tmp_path / "resumed", monkeypatch, after=2)

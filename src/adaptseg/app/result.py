@@ -16,6 +16,7 @@ from adaptseg.reports.gallery import Picture, colour, heat_map, network_title, p
 from adaptseg.reports.page import read_baseline, render
 from adaptseg.reports.runs import SOURCE_ONLY, Run, find_baseline, read_run, run_names, unlike
 from adaptseg.segmenter import inference
+from adaptseg.segmenter.folding import fold_batch_norm
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
 
@@ -77,7 +78,9 @@ def read_choices(paths: Sequence[Path], baseline: Path | None, device: torch.dev
 
     @cache
     def load(path: Path) -> Segmenter:
-        return load_model(path).to(device)
+        segmenter = load_model(path).to(device)
+        fold_batch_norm(segmenter)
+        return segmenter
 
     return [
         Choice(

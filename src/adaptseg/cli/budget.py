@@ -24,7 +24,7 @@ def parser() -> Parser:
     )
     parser.add_experiment()
     parser.add_argument("--labels", default="0,5,10,25,50", metavar="N,N,…", help="numbers of labels; all: every one")
-    parser.add_argument("--seeds", default="3", help="a number of seeds, or a list such as 1,5,7")
+    parser.add_argument("--seeds", default="3", help="a number of seeds, or a list such as 1,5,7 or 5,")
     parser.add_argument("--out", type=Path, default=Path("runs/budget"), help="folder of runs and results")
     parser.add_argument(
         "--label-steps",

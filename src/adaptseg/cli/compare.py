@@ -22,7 +22,7 @@ def parser() -> Parser:
     )
     parser.add_argument("experiments", metavar="PRESET-OR-YAML", nargs="+", help="presets, YAML files, or run folders")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of runs and results")
-    parser.add_argument("--seeds", default="1", help="a number of seeds, or a list such as 1,5,7")
+    parser.add_argument("--seeds", default="1", help="a number of seeds, or a list such as 1,5,7 or 5,")
     parser.add_trust()
     return parser
 

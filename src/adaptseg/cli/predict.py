@@ -66,6 +66,7 @@ def run(options: Namespace) -> None:
     from adaptseg.predict.inputs import find_inputs
     from adaptseg.predict.pipeline import terminated_in_order
     from adaptseg.predict.predictions import Settings, predict_cityscapes, predict_files
+    from adaptseg.segmenter.folding import fold_batch_norm
     from adaptseg.segmenter.inference import Views
     from adaptseg.segmenter.loading import load_model
 
@@ -81,6 +82,8 @@ def run(options: Namespace) -> None:
         from adaptseg.export.engine import use_onnxruntime
 
         use_onnxruntime(segmenter)
+    else:
+        fold_batch_norm(segmenter)
     barrier()  # All have found the inputs, before there are outputs among them.
     write = predict_cityscapes if options.format == "cityscapes" else predict_files
     try:

@@ -29,7 +29,7 @@ def parser() -> Parser:
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
     parser.add_argument("--allow-changes", action="store_true", help="resume with a changed configuration")
     parser.add_argument("--init", metavar="RUN", help="start from the weights of another run; is --model.weights=RUN")
-    parser.add_argument("--seeds", help="train once per seed: a number of seeds, or a list such as 1,5,7")
+    parser.add_argument("--seeds", help="train once per seed: a number of seeds, or a list such as 1,5,7 or 5,")
     parser.add_argument("--dry-run", action="store_true", help="read, build, take one small step; write nothing")
     parser.add_argument("--keys", action="store_true", help="list all keys of the experiment and leave")
     parser.add_trust()

@@ -8,7 +8,8 @@ Tranheden et al., "DACS: Domain Adaptation via Cross-domain Mixed Sampling", WAC
     segmenter    Σ λ_seg (CE(source) + λ_mix CE(mixed))                                            (equation 2)
                  + λ_labelled Σ λ_seg CE(labelled target), of which a share of the cut-outs is too
 
-In CE(mixed) the pasted pixels weigh 1, the target's pixels the share of the image of which the teacher is sure.
+In CE(mixed) the pasted pixels weigh 1, the target's pixels the share of the image of which the teacher is sure
+(`confidence`).
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from adaptseg.errors import InputError
 from adaptseg.methods.base import Method, level_weights, segment_source
 from adaptseg.methods.color_jitter import ColorJitter, GaussianBlur
 from adaptseg.methods.losses import cross_entropy
-from adaptseg.methods.teacher import Teacher
+from adaptseg.methods.teacher import Teacher, confidence_weights
 from adaptseg.models.batch_norm import running_statistics_kept
 from adaptseg.segmenter.segmenter import Segmenter
 
 CHOICES = {
-    "confidence": ("image", "batch"),
+    "confidence": ("image", "batch", "pixel"),
     "void_in_mean": ("none", "mixed", "all"),
     "running_statistics": ("both", "target"),
 }
@@ -52,7 +53,8 @@ class DACSConfig(MethodConfig):
     threshold: float = 0.968
     """Probability from which on the teacher is sure of a pixel."""
     confidence: str = "image"
-    """What the share of sure pixels is of: each `image`, or the `batch` (as released)."""
+    """Pseudo-labels weigh the share of sure pixels of each `image`, or of the `batch` (as released); or `pixel`: 1
+    where the teacher is sure, and 0 elsewhere, so that classes it doubts are not unlearned."""
     ignore_top: float = 0.0
     """Share of the target's rows, from the top, whose pseudo-labels weigh nothing (rectification; DAFormer 15/512)."""
     ignore_bottom: float = 0.0
@@ -102,15 +104,15 @@ class DACS(Method):
         """Add the gradients of one iteration: source, then mixed images."""
         assert target is not None
         self.teacher.follow(self.segmenter)
-        pseudo_labels, confidence = self.label_target(target["image"])
+        pseudo_labels, sure = self.label_target(target["image"])
         target_only = self.options.running_statistics == "target"
         with running_statistics_kept(self.segmenter) if target_only else nullcontext():
             losses = self.learn_source(source)
-        weights = self.pseudo_weights(confidence, pseudo_labels, target)
+        weights = self.pseudo_weights(sure, target)
         cut_from = source if labelled is None else self.with_labelled(source, labelled)
         losses["mix"] = self.learn_mixed(cut_from, target["image"], pseudo_labels, weights)
         losses |= self.learn_target(target["image"], pseudo_labels, weights)
-        return losses | {"confidence": confidence.mean()}
+        return losses | {"confidence": sure.mean((1, 2)).mean()}
 
     def with_labelled(self, source: Batch, labelled: Batch) -> Batch:
         """Return what is cut out of: each source image gives way to a labelled target image by `train.labelled_share`.
@@ -139,14 +141,12 @@ class DACS(Method):
         return segment_source(self.segmenter, source, self.lambda_seg, self.options.void_in_mean == "all")[1]
 
     def label_target(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pseudo-labels (N, H, W) and confidence (N,) of target images (N, 3, H, W)."""
+        """Return pseudo-labels (N, H, W) and which pixels are sure (N, H, W) of target images (N, 3, H, W)."""
         return self.teacher.pseudo_labels(images, self.options.threshold)
 
-    def pseudo_weights(self, confidence: Tensor, pseudo_labels: Tensor, target: Batch) -> Tensor:
-        """Return how much each pseudo-label (N, H, W) weighs, (N, H, W): the confidence (N,), 0 in the ignored rows."""
-        if self.options.confidence == "batch":
-            confidence = confidence.mean().expand(len(confidence))
-        weights = confidence.view(-1, 1, 1).repeat(1, *pseudo_labels.shape[1:])
+    def pseudo_weights(self, sure: Tensor, target: Batch) -> Tensor:
+        """Return how much each pseudo-label weighs, (N, H, W): the confidence, 0 in the ignored rows."""
+        weights = confidence_weights(sure, self.options.confidence).clone()
         height = weights.shape[1]
         weights[:, : round(self.options.ignore_top * height)] = 0
         weights[:, height - round(self.options.ignore_bottom * height) :] = 0

@@ -48,8 +48,8 @@ class Teacher(nn.Module):
         """Label target images (N, 3, H, W), values 0 … 255; `mirrored`: by the mean with their mirror images.
 
         Returns:
-            The most probable classes, int64 (N, H, W), and the confidence of each image (N,): the share of its pixels
-            whose probability reaches `threshold`.
+            The most probable classes, int64 (N, H, W), and 1 where their probability reaches `threshold`, else 0,
+            float32 (N, H, W).
         """
         without_noise(self.segmenter)
         probabilities = self.segmenter(images)[-1].float().softmax(1)
@@ -72,11 +72,26 @@ def without_noise(network: nn.Module) -> None:
 
 
 def confident_labels(probabilities: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return the most probable classes, int64 (N, H, W), and the share of each image's sure pixels, (N,).
+    """Return the most probable classes, int64 (N, H, W), and 1 at sure pixels, 0 at others, float32 (N, H, W).
 
     Args:
         probabilities: (N, C, H, W).
         threshold: a pixel is sure from this probability on.
     """
     highest, labels = probabilities.max(1)
-    return labels, (highest >= threshold).float().mean((1, 2))
+    return labels, (highest >= threshold).float()
+
+
+def confidence_weights(sure: Tensor, of: str) -> Tensor:
+    """Return how much each pseudo-label weighs, (N, H, W), from `confident_labels`' sure pixels.
+
+    Args:
+        sure: 1 at sure pixels, 0 at others, (N, H, W).
+        of: the weight is the share of sure pixels of the `image`, or of the `batch`; or that of the `pixel`, 0 or 1.
+    """
+    if of == "pixel":
+        return sure
+    shares = sure.mean((1, 2))
+    if of == "batch":
+        shares = shares.mean().expand(len(shares))
+    return shares.view(-1, 1, 1).expand_as(sure)

@@ -27,6 +27,7 @@ from adaptseg.methods.color_jitter import ColorJitter
 from adaptseg.methods.dacs import transformed
 from adaptseg.methods.losses import cross_entropy
 from adaptseg.methods.mic import MIC, MICConfig
+from adaptseg.methods.teacher import confidence_weights
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -38,7 +39,7 @@ class VFMUDAConfig(MICConfig):
     lambda_seg: tuple[float, ...] = (1.0,)
     """Weight of the cross-entropy; transformers have one level."""
     confidence: str = "batch"
-    """What the share of sure pixels is of: each `image`, or the `batch`."""
+    """As in DACS: the share of sure pixels of each `image`, or of the `batch`; or `pixel`."""
     ignore_top: float = 0.03
     """Share of the whole target image's height, from the top, whose pseudo-labels weigh nothing."""
     ignore_bottom: float = 0.25
@@ -82,22 +83,20 @@ class VFMUDA(MIC):
         self.jitter = replace(self.jitter, additive=False)
 
     def label_target(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pseudo-labels (N, H, W) and confidence (N,) of target images, by them and their mirror images."""
+        """Return pseudo-labels and which pixels are sure, (N, H, W), by target images and their mirror images."""
         return self.teacher.pseudo_labels(images, self.options.threshold, mirrored=True)
 
-    def pseudo_weights(self, confidence: Tensor, pseudo_labels: Tensor, target: Batch) -> Tensor:
-        """Return how much each pseudo-label (N, H, W) weighs: the confidence (N,), 0 at the whole image's borders."""
-        if self.options.confidence == "batch":
-            confidence = confidence.mean().expand(len(confidence))
-        count, height, width = pseudo_labels.shape
+    def pseudo_weights(self, sure: Tensor, target: Batch) -> Tensor:
+        """Return how much each pseudo-label weighs, (N, H, W): the confidence, 0 at the whole image's borders."""
+        count, height, width = sure.shape
         # Of an image without a frame all is seen; a list made a tensor would be copied to the device, and waited for.
-        whole = torch.arange(4, device=confidence.device).ge(2).float().expand(count, 4)
+        whole = torch.arange(4, device=sure.device).ge(2).float().expand(count, 4)
         top, left, bottom, right = target.get("frame", whole).unbind(1)
         rows = _places(top, bottom, height)
         columns = _places(left, right, width)
         trusted = (rows >= self.options.ignore_top) & (rows <= 1 - self.options.ignore_bottom)
         inside = (columns >= self.options.ignore_sides) & (columns <= 1 - self.options.ignore_sides)
-        return confidence.view(-1, 1, 1) * (trusted.unsqueeze(2) & inside.unsqueeze(1))
+        return confidence_weights(sure, self.options.confidence) * (trusted.unsqueeze(2) & inside.unsqueeze(1))
 
     def learn_source(self, source: Batch) -> dict[str, Tensor]:
         """Add the gradients of the cross-entropy of source images in other colours; return the losses by name."""

@@ -25,7 +25,8 @@ def upsampled_classes(logits: Tensor, size: tuple[int, int], align_corners: bool
         upsampled = functional.interpolate(logits.float(), size, mode="bilinear", align_corners=align_corners)
         return upsampled.argmax(1).to(torch.uint8)
     (count, classes, rows, _), (height, width) = logits.shape, size
-    wide = functional.interpolate(logits.float(), (rows, width), mode="bilinear", align_corners=align_corners)
+    logits = logits.float().contiguous()
+    wide = functional.interpolate(logits, (rows, width), mode="bilinear", align_corners=align_corners)
     result = torch.empty(count, height, width, dtype=torch.uint8)
     values, is_largest = torch.empty(2, BAND, classes, width)
     largest, found = torch.empty(BAND, 1, width), torch.empty(BAND, width)

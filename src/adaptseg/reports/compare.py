@@ -23,18 +23,19 @@ MOST_SEEDS = 1000
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of `3` (0, 1, 2) or of a list such as `1,5,7`.
+    """Return the seeds of `3` (0, 1, 2) or of a list such as `1,5,7`; `5,` is seed 5 alone.
 
     Raises:
         InputError: the text is neither.
     """
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError as error:
-        raise InputError(f"--seeds {text!r}: give a number of seeds, or a list such as 1,5,7") from error
-    if len(numbers) == 1 and numbers[0] > MOST_SEEDS:
-        raise InputError(f"--seeds {text!r}: is a number of seeds, at most {MOST_SEEDS}; one seed is --seed {text}")
-    seeds = list(range(numbers[0])) if len(numbers) == 1 else numbers
+        raise InputError(f"--seeds {text!r}: give a number of seeds, or a list such as 1,5,7 or 5,") from error
+    is_number = "," not in text
+    if is_number and numbers[0] > MOST_SEEDS:
+        raise InputError(f"--seeds {text!r}: is a number of seeds, at most {MOST_SEEDS}; one seed is --seeds {text},")
+    seeds = list(range(numbers[0])) if is_number else numbers
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {text!r}: give at least one seed, none negative or twice")
     return seeds

@@ -95,4 +95,8 @@ def configured_root(config: DomainConfig) -> str:
 
 def included(names: Sequence[str], patterns: Sequence[str] | None) -> list[int]:
     """Return the positions of the names that match one of the patterns; of all names without patterns."""
-    return [i for i, name in enumerate(names) if patterns is None or any(fnmatch(name, p) for p in patterns)]
+    if patterns is None:
+        return list(range(len(names)))
+    wild = {pattern for pattern in patterns if any(sign in pattern for sign in "*?[")}
+    whole = set(patterns) - wild  # May be thousands of names, each of which is looked up at once.
+    return [i for i, name in enumerate(names) if name in whole or any(fnmatch(name, pattern) for pattern in wild)]
