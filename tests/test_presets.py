@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
 from adaptseg.cli import main
 from adaptseg.config import ExperimentConfig, flat, to_dict
 from adaptseg.errors import InputError
 from adaptseg.experiment import preset_names, read_experiment
-from adaptseg.methods import build_method
-from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
 from adaptseg.segmenter.download import is_url
 from tests.data.preset_trees import build_preset_trees
@@ -84,6 +81,8 @@ def test_dry_run(name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     found = {line.split()[0] for line in lines}
     assert {"source", "target", "evaluation", "segmenter", "method", "one", "training"} <= found
     assert any(re.search(r"one step .*seg1 \d+\.\d+", line) for line in lines)
+    without_target = any(line.startswith("target      not used by source_only") for line in lines)
+    assert without_target == any(line.startswith("method      source_only,") for line in lines)
     assert any(re.search(r"evaluation .*classes in \d labels", line) for line in lines)
     assert not run.exists()
 
@@ -157,19 +156,6 @@ def test_settings_of_the_familys_released_code() -> None:
         assert config.model.align_corners is False
         method: Any = config.method
         assert (method.jitter, round(method.ignore_top * 512), round(method.ignore_bottom * 512)) == (0.2, 15, 120)
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_networks_are_built_as_configured(name: str) -> None:
-    narrow = [] if "vgg16" in name else ["--model.width=4"]
-    config = config_of(name, *narrow)
-    if getattr(config.method, "lambda_fd", 0):
-        config = config_of(name, *narrow, "--method.lambda_fd=0")
-    method = build_method(build_segmenter(config), config)
-    outputs = list(method.segmenter.network.classifiers())
-    assert len(outputs) == config.model.levels
-    assert all(isinstance(m, nn.Module) for m in outputs)
-    assert method.uses_target == (config.method.name != "source_only")
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -100,7 +100,7 @@ def wait_at_random(process: Process, run: Path, rng: random.Random, seconds: flo
     """Let the process train up to a new checkpoint and some seconds more; false where it ended before."""
     before = newest(run)
     while process.poll() is None and newest(run) == before:
-        time.sleep(0.005)
+        time.sleep(0.02)
     time.sleep(rng.uniform(0, seconds))
     return process.poll() is None
 

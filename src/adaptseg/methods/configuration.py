@@ -26,7 +26,8 @@ RECIPE_SECTIONS = ("model", "method", "optimizer", "train")
 
 def experiment_parser(method: str, described: bool = False) -> ArgumentParser:
     """Return the parser of an experiment's keys with one method's options among them; described takes twice as long."""
-    return _parser(method_options(method), described)
+    options: Any = method_options(method)
+    return _parser(options, described)
 
 
 @cache
