@@ -60,13 +60,13 @@ class Command:
     def kill(self) -> None:
         self._process.kill()
 
-    def wait(self, timeout: float = PATIENCE) -> int:
+    def wait(self, timeout: float | None = PATIENCE) -> int:
         self._process.join(timeout)
         assert self._process.exitcode is not None, "timed out"
         return self._process.exitcode
 
-    def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
-        """Wait for its end, and return what it printed and what it said on stderr."""
+    def communicate(self, timeout: float | None = PATIENCE) -> tuple[str, str]:
+        """Wait for its end, for ever without a timeout; return what it printed and what it said on stderr."""
         self.wait(timeout)
         stdout, stderr = (file.read_text() for file in self._printed)
         return stdout, stderr

@@ -44,6 +44,7 @@ def test_what_needs_a_gpu_says_so(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_blocks")
 def test_self_training(tmp_path: Path) -> None:
     found = rows("family", tmp_path)
     assert len(found) == 8

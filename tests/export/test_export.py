@@ -78,7 +78,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for format, name in (("torch-export", "m.pt2"), ("safetensors", "m.safetensors")):
         command(folder / "model", "--format", format, "--out", folder / name, "--license", "mit")
     arguments = ["export", folder / "model", "--format", "onnx", "--out", folder / "m.onnx", "--license", "mit"]
-    (folder / "printed").write_text("".join(Command(*arguments).communicate()))
+    (folder / "printed").write_text("".join(Command(*arguments).communicate(None)))
     return folder
 
 

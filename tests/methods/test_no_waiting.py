@@ -100,6 +100,7 @@ def on_meta(batch: Batch) -> Batch:
     return batch
 
 
+@pytest.mark.usefixtures("few_blocks")
 @pytest.mark.parametrize("name", METHODS)
 def test_the_step_needs_no_values(name: str, experiment: dict[str, Any], tmp_path: Path) -> None:
     method = ready(name, experiment, tmp_path)
