@@ -52,10 +52,9 @@ class SameConv2d(nn.Conv2d):
         """Return (N, out_channels, ceil(H / stride), ceil(W / stride)) of x (N, channels, H, W)."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 2:
-            # Of `kernel - 2 + side % 2` pixels in all; written so, it stays a short expression in an exported graph.
-            after = kernel // 2
-            above, left = (after - 1 + side % 2 for side in x.shape[-2:])
-            x = functional.pad(x, (left, after, above, after))
+            vertical, horizontal = (kernel - 2 + side % 2 for side in x.shape[-2:])
+            before = (horizontal // 2, vertical // 2)
+            x = functional.pad(x, (before[0], horizontal - before[0], before[1], vertical - before[1]))
         return super().forward(x)
 
 
