@@ -16,6 +16,7 @@ from PIL import Image
 from adaptseg.cli import main
 from adaptseg.errors import InputError
 from adaptseg.export import export as exporting
+from adaptseg.export import quantize
 from adaptseg.export.graph import open_onnx
 from adaptseg.export.quantize import CALIBRATION_IMAGES, calibration_images
 from adaptseg.methods.base import build_segmenter
@@ -66,10 +67,25 @@ def test_what_is_written(folder: Path, printed: str) -> None:
     assert cards[1] == cards[0] | {"quantization": "int8", "license": "mit"}
     assert (models[1].producer_name, models[1].doc_string) == (models[0].producer_name, models[0].doc_string)
     kinds = [node.op_type for node in models[1].graph.node]
-    assert kinds.count("DequantizeLinear") >= 2 * kinds.count("Conv") > 0
+    assert kinds.count("DequantizeLinear") >= 2 * (kinds.count("Conv") - 1) > 0
+    weights = {tensor.name: tensor.dims for tensor in models[1].graph.initializer}
+    convolutions = [node for node in models[1].graph.node if node.op_type == "Conv"]
+    in_float = [weights[node.input[1]][1] for node in convolutions if node.input[1] in weights]
+    assert in_float == [3], "the convolution that sees the image, and no other"
     scales = {tensor.name: tensor for tensor in models[1].graph.initializer if tensor.name.endswith("_scale")}
     assert any(len(onnx.numpy_helper.to_array(tensor).shape) for tensor in scales.values()), "not per channel"
     assert not [path for path in folder.iterdir() if "partial" in path.name]
+
+
+def test_depthwise_convolutions_stay_in_float() -> None:
+    kernels = {"stem": (8, 3, 3, 3), "depthwise": (8, 1, 3, 3), "expand": (16, 8, 1, 1)}
+    nodes = [onnx.helper.make_node("Conv", [name, f"{name}.weight"], [f"{name}.out"], name=name) for name in kernels]
+    weights = [
+        onnx.helper.make_tensor(f"{name}.weight", onnx.TensorProto.FLOAT, dims, np.zeros(dims, np.float32).ravel())
+        for name, dims in kernels.items()
+    ]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "three", [], [], initializer=weights))
+    assert quantize.seeing_few_channels(model) == ["stem", "depthwise"]
 
 
 def test_it_runs_at_any_size_and_nearly_agrees(folder: Path, printed: str) -> None:
