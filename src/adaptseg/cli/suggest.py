@@ -19,7 +19,7 @@ def parser() -> Parser:
         (
             "adaptseg suggest runs/mine photographs -n 10 --out to-label",
             "adaptseg suggest runs/mine photographs -n 20 --out to-label --format cvat,labelstudio",
-            "adaptseg suggest runs/mine photographs -n 10 --by combined --labelled to-label --out to-label-2",
+            "adaptseg suggest runs/mine photographs -n 10 --labelled to-label --out to-label-2",
         ),
     )
     parser.add_model()

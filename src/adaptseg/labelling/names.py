@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 CRITERIA = ("random", "entropy", "disagreement", "rarity", "diversity", "combined")
-DEFAULT = "random"
+DEFAULT = "combined"
 FORMATS = ("png", "cvat", "coco", "labelme", "labelstudio")
