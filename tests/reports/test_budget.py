@@ -349,3 +349,16 @@ def test_a_budget_from_the_command_line(
     assert "train.batch: 2 -> 1" in error
     assert "holds a run of another configuration" in error
     assert (out / "budget.json").read_bytes() == found
+
+
+def test_labels_of_one_class_alone_are_refused_before_anything_is_trained(
+    tmp_path: Path, budget: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (tmp_path / "labelled" / "labels").iterdir():
+        Image.fromarray(np.full((48, 64), 1, np.uint8)).save(path)
+    with pytest.raises(SystemExit):
+        budget()
+    error = capsys.readouterr().err
+    assert "2 labels alone, seed 0: " in error
+    assert f" show no class but {CLASSES[1]}, of which alone nothing is learnt; give larger numbers" in error
+    assert not (tmp_path / "out").exists()

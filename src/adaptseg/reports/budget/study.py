@@ -6,8 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from adaptseg.config import ExperimentConfig
+from adaptseg.data.domains import list_domains
+from adaptseg.data.label_findings import classes_shown
+from adaptseg.data.layouts.pairing import few
 from adaptseg.errors import InputError
-from adaptseg.reports.budget.plan import Budget, PlannedRun, plan, require_budget
+from adaptseg.methods import uses_target
+from adaptseg.reports.budget.plan import LABELS_ALONE, Budget, PlannedRun, plan, require_budget
 from adaptseg.reports.budget.pool import open_pool
 from adaptseg.reports.budget.results import Findings, FinishedRun, write_findings
 from adaptseg.reports.compare import is_finished, train_seeds
@@ -86,12 +90,14 @@ def run_budget(budget: Budget) -> tuple[Findings, list[Path]]:
     """Train or reuse every run; return what was found and the files, which are written after each seed.
 
     Raises:
-        InputError: as `training.loop.train`, or a run there has another configuration.
+        InputError: as `training.loop.train`, or a run there has another configuration, or the fewest labels of a seed
+            show one class alone.
         Preempted: a signal asked to stop; the same call goes on.
     """
     planned = list(plan(budget))
     for each in planned:  # Before hours of training.
-        is_finished(each.run, each.config)
+        if not is_finished(each.run, each.config) and (each.arm, each.labels) == (LABELS_ALONE, budget.labels[1]):
+            _require_two_classes(each)
     done: list[FinishedRun] = []
     written: list[Path] = []
     for number, each in enumerate(planned, start=1):
@@ -99,6 +105,15 @@ def run_budget(budget: Budget) -> tuple[Findings, list[Path]]:
         if number == len(planned) or planned[number].seed != each.seed:
             written = write_findings(Findings(budget, done))
     return Findings(budget, done), written
+
+
+def _require_two_classes(planned: PlannedRun) -> None:
+    shown = classes_shown(list_domains(planned.config, uses_target(planned.config)).source)
+    if len(shown) < 2:
+        raise InputError(
+            f"--labels: {planned.title}, seed {planned.seed}: {few(planned.names)} show no class but"
+            f" {', '.join(shown)}, of which alone nothing is learnt; give larger numbers, or another seed"
+        )
 
 
 def _train(planned: PlannedRun, number: str) -> FinishedRun:
