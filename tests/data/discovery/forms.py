@@ -3,90 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from adaptseg.data.label_spaces import CITYSCAPES_COLORS
+from tests.data.discovery.drawing import (
+    CLASSES,
+    COUNT,
+    HEIGHT,
+    OWN,
+    WIDTH,
+    Array,
+    colored,
+    each,
+    palette_picture,
+    photograph,
+    save,
+    scene,
+    valued,
+)
 
-CLASSES = ("sky", "building", "road", "car", "vegetation")
-COUNT, WIDTH, HEIGHT = 6, 48, 36
-OWN = {
-    "sky": (10, 20, 200),
-    "building": (9, 200, 30),
-    "road": (77, 1, 2),
-    "car": (250, 3, 99),
-    "vegetation": (1, 99, 44),
-}
-"""Colours that no published palette has."""
 FORMS: dict[str, Callable[[Path], Any]] = {}
-Array = npt.NDArray[Any]
 
 
 def form(write: Callable[[Path], Any]) -> Callable[[Path], Any]:
     FORMS[write.__name__] = write
     return write
-
-
-def scene(index: int) -> Array:
-    """Return a street: positions in `CLASSES`, (H, W)."""
-    label = np.zeros((HEIGHT, WIDTH), np.uint8)
-    label[10:22] = 1
-    label[10:22, 2 * index : 2 * index + 10] = 4
-    label[22:] = 2
-    label[20:27, 30 - 3 * index : 40 - 3 * index] = 3
-    return label
-
-
-def photograph(index: int, shift: int = 0) -> Array:
-    colors = np.array([(130, 160, 220), (140, 120, 110), (90, 90, 95), (180, 40, 40), (60, 110, 50)], np.int16)
-    noise = np.random.default_rng(index + 100 * shift).integers(-25, 25, (HEIGHT, WIDTH, 3))
-    pixels: Array = np.clip(colors[scene(index)] + noise + shift, 0, 255).astype(np.uint8)
-    return pixels
-
-
-def save(path: Path, pixels: Array, **options: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
-
-
-def each(folder: Path, image: str, label: str, draw: Callable[[Array], Array] | None = None, start: int = 0) -> None:
-    """Write images and labels to templates with a number in them."""
-    for index in range(COUNT):
-        save(folder / image.format(index + start), photograph(index))
-        if label:
-            save(folder / label.format(index + start), (draw or (lambda ids: ids))(scene(index)))
-
-
-def photographs(folder: Path) -> None:
-    for index in range(COUNT):
-        save(folder / f"IMG_{index}.jpg", photograph(index, 9), quality=95)
-
-
-def colored(colors: Mapping[str, tuple[int, int, int]], alpha: bool = False) -> Callable[[Array], Array]:
-    table = np.array([(*colors[name], 255) for name in CLASSES], np.uint8)
-    return lambda ids: np.ascontiguousarray(table[ids] if alpha else table[ids][:, :, :3])
-
-
-def valued(values: Mapping[str, int], kind: Any = np.uint8) -> Callable[[Array], Array]:
-    return lambda ids: np.array([values[name] for name in CLASSES], kind)[ids]
-
-
-def palette_picture(path: Path, ids: Array, colors: Array) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(ids).convert("P")
-    picture.putpalette(colors.ravel().tolist())
-    picture.save(path)
-
-
-def outlines(ids: Array, code: int) -> list[Array]:
-    found, _ = cv2.findContours((ids == code).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [contour[:, 0] for contour in found]
 
 
 NUMBERED = {name: f"class_{value}" for value, name in enumerate(CLASSES)}
@@ -175,99 +120,6 @@ def solo(folder: Path) -> Any:
     ]
     definitions = {"annotationDefinitions": [{"@type": "SemanticSegmentation", "id": "semantic", "spec": spec}]}
     (folder / "annotation_definitions.json").write_text(json.dumps(definitions))
-    return {name: name for name in CLASSES}
-
-
-@form
-def roboflow_masks(folder: Path) -> Any:
-    for index in range(COUNT):
-        save(folder / f"train/street{index}_jpg.rf.{index:032x}.jpg", photograph(index))
-        save(folder / f"train/street{index}_jpg.rf.{index:032x}_mask.png", valued(FROM_ONE)(scene(index)))
-    rows = ["0, background", *(f"{value}, {name}" for name, value in FROM_ONE.items())]
-    (folder / "train/_classes.csv").write_text("\n".join(["Pixel Value, Class", *rows]) + "\n")
-    return {name: name for name in CLASSES}
-
-
-@form
-def cvat_masks(folder: Path) -> Any:
-    each(folder, "JPEGImages/{:04}.png", "SegmentationClass/{:04}.png", colored(OWN))
-    rows = [f"{name}:{red},{green},{blue}::" for name, (red, green, blue) in OWN.items()]
-    (folder / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *rows]))
-    return {name: name for name in CLASSES}
-
-
-@form
-def cvat_xml(folder: Path) -> Any:
-    each(folder, "images/{:04}.png", "")
-    lines = []
-    for index in range(COUNT):
-        lines.append(f'<image id="{index}" name="{index:04}.png" width="{WIDTH}" height="{HEIGHT}">')
-        for code, name in enumerate(CLASSES):
-            for ring in outlines(scene(index), code):
-                points = ";".join(f"{x},{y}" for x, y in ring)
-                lines.append(f'<polygon label="{name}" z_order="0" points="{points}"/>')
-        lines.append("</image>")
-    (folder / "annotations.xml").write_text(f"<annotations>{''.join(lines)}</annotations>")
-    return {name: name for name in CLASSES}
-
-
-@form
-def supervisely_masks(folder: Path) -> Any:
-    each(folder, "ds0/img/{:04}.png", "ds0/masks_machine/{:04}.png", valued(FROM_ONE))
-    each(folder, "ds0/img/{:04}.png", "ds0/masks_human/{:04}.png", colored(OWN))
-    classes = [
-        {"title": name, "shape": "polygon", "color": "#{:02x}{:02x}{:02x}".format(*OWN[name])} for name in CLASSES
-    ]
-    (folder / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
-    machine = {name: [value] * 3 for name, value in FROM_ONE.items()}
-    (folder / "obj_class_to_machine_color.json").write_text(json.dumps(machine))
-    return {name: name for name in CLASSES}
-
-
-@form
-def yolo(folder: Path) -> Any:
-    each(folder, "images/train/{:04}.jpg", "")
-    (folder / "labels/train").mkdir(parents=True)
-    for index in range(COUNT):
-        lines = [
-            " ".join([str(code), *(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in ring)])
-            for code in range(5)
-            for ring in outlines(scene(index), code)
-        ]
-        (folder / f"labels/train/{index:04}.txt").write_text("\n".join(lines))
-    (folder / "data.yaml").write_text(json.dumps({"train": "images/train", "nc": 5, "names": list(CLASSES)}))
-    return {name: name for name in CLASSES}
-
-
-@form
-def labelme_beside(folder: Path) -> Any:
-    for index in range(COUNT):
-        save(folder / f"{index:04}.jpg", photograph(index))
-        shapes = [
-            {"label": name, "points": ring.tolist(), "shape_type": "polygon"}
-            for code, name in enumerate(CLASSES)
-            for ring in outlines(scene(index), code)
-        ]
-        content = {"version": "5", "shapes": shapes, "imageWidth": WIDTH, "imageHeight": HEIGHT, "imagePath": "x"}
-        (folder / f"{index:04}.json").write_text(json.dumps(content))
-    return {name: name for name in CLASSES}
-
-
-@form
-def roboflow_coco(folder: Path) -> Any:
-    each(folder, "train/{:04}.jpg", "")
-    annotations = [
-        {"image_id": index, "category_id": code + 1, "segmentation": [ring.ravel().tolist()], "iscrowd": 0}
-        for index in range(COUNT)
-        for code in range(5)
-        for ring in outlines(scene(index), code)
-    ]
-    content = {
-        "images": [{"id": i, "file_name": f"{i:04}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(COUNT)],
-        "categories": [{"id": 0, "name": "street"}, *({"id": v, "name": name} for name, v in FROM_ONE.items())],
-        "annotations": annotations,
-    }
-    (folder / "train/_annotations.coco.json").write_text(json.dumps(content))
     return {name: name for name in CLASSES}
 
 
@@ -444,24 +296,6 @@ def alpha_channel(folder: Path) -> Any:
 def float_tiff(folder: Path) -> Any:
     each(folder, "images/{:04}.tif", "labels/{:04}.tif", lambda ids: ids.astype(np.float32))
     (folder / "labels.json").write_text(json.dumps({name: value for value, name in enumerate(CLASSES)}))
-    return {name: name for name in CLASSES}
-
-
-@form
-def supervisely_drawn(folder: Path) -> Any:
-    each(folder, "ds0/img/{:04}.png", "")
-    (folder / "ds0/ann").mkdir()
-    for index in range(COUNT):
-        objects = [
-            {"classTitle": name, "geometryType": "polygon", "points": {"exterior": ring.tolist(), "interior": []}}
-            for code, name in enumerate(CLASSES)
-            for ring in outlines(scene(index), code)
-        ]
-        content = {"size": {"width": WIDTH, "height": HEIGHT}, "objects": objects}
-        (folder / f"ds0/ann/{index:04}.png.json").write_text(json.dumps(content))
-    (folder / "meta.json").write_text(
-        json.dumps({"classes": [{"title": name, "color": "#123456"} for name in CLASSES]})
-    )
     return {name: name for name in CLASSES}
 
 

@@ -15,7 +15,9 @@ from adaptseg.data.discovery.write_yaml import as_yaml
 from adaptseg.data.domains import list_domains
 from adaptseg.experiment import read_experiment
 from adaptseg.methods.configuration import build_config
-from tests.data.discovery.forms import CLASSES, FORMS, photographs, scene
+from tests.data.discovery import annotated_forms  # noqa: F401  Adds its forms.
+from tests.data.discovery.drawing import CLASSES, photographs, scene
+from tests.data.discovery.forms import FORMS
 
 
 def proposed(

@@ -20,7 +20,7 @@ from adaptseg.data.discovery.tables import tables
 from adaptseg.data.files import FolderTree
 from adaptseg.data.label_spaces import CITYSCAPES_COLORS
 from adaptseg.errors import InputError
-from tests.data.discovery.forms import CLASSES, OWN, colored, each, photograph, photographs, save, scene
+from tests.data.discovery.drawing import CLASSES, OWN, colored, each, photograph, photographs, save, scene
 from tests.data.discovery.test_forms import proposed
 
 

@@ -1,0 +1,196 @@
+"""Annotations as tools write them: COCO, CVAT, LabelMe, YOLO and others, one small folder each."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptseg.data.layouts.shapes import Runs
+from adaptseg.errors import InputError
+from tests.data.test_own_data_forms import HEIGHT, VALUES, WIDTH, folder, layout
+
+COCO_IMAGES = [
+    {"id": 7, "file_name": "somewhere/a.png", "width": WIDTH, "height": HEIGHT},
+    {"id": 9, "file_name": "b.png"},
+]
+SQUARE = np.zeros((HEIGHT, WIDTH), np.uint8)
+SQUARE[2:6, 3:9] = 1
+ROAD_THEN_CAR = np.zeros((HEIGHT, WIDTH), np.uint8)
+ROAD_THEN_CAR[6:] = 1
+ROAD_THEN_CAR[8:11, 2:6] = 2
+ROAD, CAR = [(0, 6), (15, 6), (15, 11), (0, 11)], [(2, 8), (5, 8), (5, 10), (2, 10)]
+
+
+def flat(points: list[tuple[int, int]]) -> list[int]:
+    return [part for point in points for part in point]
+
+
+def coco(annotations: list[dict[str, Any]]) -> str:
+    categories = [{"id": 4, "name": "road"}, {"id": 5, "name": "car"}]
+    return json.dumps({"images": COCO_IMAGES, "categories": categories, "annotations": annotations})
+
+
+def compressed(mask: np.ndarray[Any, Any]) -> str:
+    """COCO's text, written independently of the reader: runs down the columns, then base 32 with signs."""
+    column = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], column, [1 - column[-1]]])))
+    counts = np.diff(np.concatenate([[0], edges])).tolist()
+    text = ""
+    for position, count in enumerate(counts):
+        value = count - counts[position - 2] if position > 2 else count
+        while True:
+            digit = value & 31
+            value >>= 5
+            done = value == (-1 if digit & 16 else 0)
+            text += chr(48 + digit + (0 if done else 32))
+            if done:
+                break
+    return text
+
+
+def bitmap(packed: bool) -> str:
+    data = cv2.imencode(".png", np.full((3, 4), 255, np.uint8))[1].tobytes()
+    return base64.b64encode(zlib.compress(data) if packed else data).decode()
+
+
+def cvat_rows(mask: np.ndarray[Any, Any]) -> str:
+    """Runs along the rows, outside first, the last outside left out."""
+    runs, current, length = [], 0, 0
+    for value in mask.ravel().tolist():
+        if value != current:
+            runs.append(length)
+            current, length = value, 0
+        length += 1
+    return ", ".join(map(str, [*runs, length] if current else runs))
+
+
+def _labelme(shapes: list[dict[str, Any]]) -> str:
+    return json.dumps({"shapes": shapes, "imageWidth": WIDTH, "imageHeight": HEIGHT})
+
+
+PER_IMAGE = {
+    "labelme": _labelme([{"label": "road", "points": ROAD}, {"label": "car", "points": CAR, "shape_type": "polygon"}]),
+    "labelme rectangle and mask": _labelme([
+        {"label": "road", "points": [ROAD[0], ROAD[2]], "shape_type": "rectangle"},
+        {"label": "car", "points": [CAR[0], CAR[2]], "shape_type": "mask", "mask": bitmap(False)},
+    ]),
+    "cityscapes": json.dumps({"imgWidth": WIDTH, "imgHeight": HEIGHT, "objects": [
+        {"label": "road", "polygon": ROAD}, {"label": "cargroup", "polygon": CAR},
+        {"label": "car", "polygon": ROAD, "deleted": 1},
+    ]}),
+    "supervisely": json.dumps({"size": {"width": WIDTH, "height": HEIGHT}, "objects": [
+        {"classTitle": "road", "geometryType": "polygon", "points": {"exterior": ROAD, "interior": []}},
+        {"classTitle": "car", "geometryType": "bitmap", "bitmap": {"origin": CAR[0], "data": bitmap(True)}},
+    ]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", PER_IMAGE)
+def test_annotations_of_one_image(form: str, tmp_path: Path) -> None:
+    suffix = ".png.json" if form == "supervisely" else ".json"
+    root = folder(tmp_path, lambda path: path.write_text(PER_IMAGE[form]), suffix)
+    found = layout(root, classes=None)
+    assert found.raw_classes == {0: "background", 1: "road", 2: "car"}
+    np.testing.assert_array_equal(found.label(0), ROAD_THEN_CAR)
+    renamed = layout(root, classes=None, label_map={"road": "street", "default": "void"})
+    np.testing.assert_array_equal(renamed.label(1), ROAD_THEN_CAR)
+    assert renamed.raw_classes == {0: "background", 1: "street", 2: "void"}
+    with pytest.raises(InputError, match="class 'car' is not in label_map; add car: NAME"):
+        layout(root, classes=["road", "sky"]).label(0)
+
+
+def test_yolo(tmp_path: Path) -> None:
+    def line(number: int, points: list[tuple[int, int]]) -> str:
+        return " ".join([str(number), *(f"{x / WIDTH} {y / HEIGHT}" for x, y in points)])
+
+    root = folder(tmp_path, lambda path: path.write_text(f"{line(0, ROAD)}\n{line(1, CAR)}\n"), ".txt")
+    found = layout(root, classes=["road", "car"])
+    np.testing.assert_array_equal(found.label(0), ROAD_THEN_CAR)
+    (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(InputError, match="line 1 has a box, no polygon"):
+        found.label(0)
+    with pytest.raises(InputError, match="YOLO numbers its classes; give classes"):
+        layout(root, classes=None)
+
+
+ANNOTATED = {
+    "coco polygons": coco([
+        {"id": 1, "image_id": 7, "category_id": 4, "segmentation": [flat(ROAD)]},
+        {"id": 2, "image_id": 7, "category_id": 5, "segmentation": [flat(CAR)]},
+    ]),
+    "coco runs": coco([
+        {"id": 1, "image_id": 7, "category_id": 4, "segmentation": {
+            "size": [HEIGHT, WIDTH], "counts": [6, *[6] * (2 * WIDTH - 1)]}},
+        {"id": 2, "image_id": 7, "category_id": 5, "iscrowd": 1, "segmentation": {
+            "size": [HEIGHT, WIDTH], "counts": compressed((ROAD_THEN_CAR == 2).astype("u1"))}},
+    ]),
+    "cvat": f"""<?xml version="1.0"?><annotations><image id="0" name="x/a.png" width="{WIDTH}" height="{HEIGHT}">
+        <mask label="car" left="2" top="8" width="4" height="3" rle="0, 12" z_order="1"/>
+        <polygon label="road" points="{';'.join(f'{x:.2f},{y:.2f}' for x, y in ROAD)}" z_order="0"/></image>
+        <image id="1" name="b.png" width="{WIDTH}" height="{HEIGHT}"/></annotations>""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ANNOTATED)
+def test_annotations_of_all_images_in_one_file(form: str, tmp_path: Path) -> None:
+    root = folder(tmp_path, lambda path: None)
+    file = root / ("annotations.xml" if form == "cvat" else "instances.json")
+    file.write_text(ANNOTATED[form])
+    found = layout(root, classes=None, labels=file.name)
+    assert set(found.raw_classes.values()) == {"background", "road", "car"}
+    names = np.array([found.raw_classes[value] for value in range(3)])
+    np.testing.assert_array_equal(names[found.label(0)], np.array(["background", "road", "car"])[ROAD_THEN_CAR])
+    assert found.label(1).shape == (HEIGHT, WIDTH)
+    assert not found.label(1).any()
+
+
+def test_cvat_masks_are_counted_by_rows(tmp_path: Path) -> None:
+    mask = VALUES > 1
+    canvas = np.zeros((HEIGHT, WIDTH), np.uint8)
+    counts = [int(count) for count in cvat_rows(mask).split(",")]
+    counts.append(mask.size - sum(counts))
+    Runs("x", counts, mask.shape, (0, 0), by_columns=False).draw(canvas, 1, "x")
+    np.testing.assert_array_equal(canvas, mask)
+    canvas[:] = 0
+    Runs("x", compressed(mask.astype(np.uint8)), mask.shape).draw(canvas, 1, "x")
+    np.testing.assert_array_equal(canvas, mask)
+    for counts_of in ("", "0", "5;", [3, 4]):
+        with pytest.raises(InputError, match="run lengths that do not fill"):
+            Runs("x", counts_of, mask.shape).draw(canvas, 1, "x")
+
+
+def test_coco_panoptic(tmp_path: Path) -> None:
+    root = folder(tmp_path, lambda path: None)
+    numbers = np.array([0, 70_000, 300])[ROAD_THEN_CAR]
+    picture = np.dstack([numbers % 256, numbers // 256 % 256, numbers // 65536]).astype(np.uint8)
+    (root / "panoptic").mkdir()
+    Image.fromarray(picture).save(root / "panoptic" / "a.png")
+    segments = [{"id": 70_000, "category_id": 4}, {"id": 300, "category_id": 5}]
+    annotation = {"image_id": 7, "file_name": "a.png", "segments_info": segments}
+    (root / "panoptic.json").write_text(coco([annotation]))
+    found = layout(root, classes=None, labels="panoptic.json", unlabelled="skip")
+    assert list(found.names) == ["a"]
+    np.testing.assert_array_equal(found.label(0), ROAD_THEN_CAR)
+    assert "1 of 2 images have no label and are left out: images/b.png" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"shapes": [{}]}', '{"shapes": [{"label": "road", "points": [[1]]}]}', "[" * 10**5]
+)
+def test_annotations_that_hold_anything_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"labels/a\.json: "):
+        layout(folder(tmp_path, lambda path: path.write_text(text), ".json")).label(0)
+
+
+def test_shapes_without_area_are_refused(tmp_path: Path) -> None:
+    text = _labelme([{"label": "road", "points": [[0, 0], [3, 3]], "shape_type": "line"}])
+    with pytest.raises(InputError, match="a line of class 'road', which has no area"):
+        layout(folder(tmp_path, lambda path: path.write_text(text), ".json")).label(0)
