@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,33 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "photos" / "round").symlink_to(tmp_path / "photos")
     names = [name.as_posix() for _, name in find_inputs([str(tmp_path / "photos")])]
     assert names == ["linked/a", "own/a"]
+
+
+def test_predictions_and_hidden_folders_are_no_inputs(tmp_path: Path) -> None:
+    """A second prediction finds what the first one found; what is named itself is meant."""
+    folder = write_images(tmp_path / "photos", ["a.png", "x/b.png", ".thumbnails/a.png"])
+    out = folder / "out"
+    write_images(out, ["overlays/a.png"])
+    kinds = (folder, folder / "overlays")
+    write_images(folder, ["overlays/a.png"])
+
+    def found(text: Path, outputs: Sequence[Path]) -> list[str]:
+        return [name.as_posix() for _, name in find_inputs([str(text)], outputs)]
+
+    for text in (folder, folder / "*", folder / "**/*.png"):
+        assert found(text, [out, *kinds]) == ["a", "x/b"]
+        assert found(text, ()) == ["a", "out/overlays/a", "overlays/a", "x/b"]
+    assert found(out / "overlays", [out, *kinds]) == ["a"]
+    assert found(out / "overlays/*", [out, *kinds]) == ["a"]
+    assert found(out / "overlays/a.png", [out, *kinds]) == ["a"]
+    assert found(folder / "x", [tmp_path, tmp_path / "labels"]) == ["b"]
+
+
+def test_frames_beside_their_video(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", ["drive/000000.jpg", "drive/photo.jpg"])
+    (folder / "drive.mp4").touch()
+    assert len(find_inputs([str(folder)])) == 3
+    with pytest.raises(InputError, match=r"000000\.jpg: a frame of the video drive is written as drive.000000 too"):
+        find_inputs([str(folder)], frames=True)
+    (folder / "drive/000000.jpg").unlink()
+    assert len(find_inputs([str(folder)], frames=True)) == 2

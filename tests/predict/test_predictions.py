@@ -286,3 +286,12 @@ def test_a_card_by_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_device("cuda:1") == torch.device("cuda:1")
     assert choose_device("cuda") == torch.device("cuda")
     assert chosen == [1]
+
+
+def test_a_second_prediction_does_not_predict_the_first(tmp_path: Path) -> None:
+    """And a name may have the 255 bytes that file systems have room for."""
+    folder = write_images(tmp_path / "in", ["a.png", f"{'n' * 251}.png"])
+    save_segmenter(tmp_path, segmenter())
+    for _ in range(2):
+        main(["predict", str(tmp_path), str(folder), "--out", str(folder / "out"), "--device", "cpu"])
+        assert len(files(folder / "out")) == 2 * 3 + len(["legend.csv", "legend.json"])

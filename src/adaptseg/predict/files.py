@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -94,6 +95,12 @@ def read_image(path: Path, segmenter: Segmenter, views: Views) -> UInt8Array:
     return image
 
 
+def partial_path(target: Path) -> Path:
+    """Return where a file is written before it has its name, which may have all the 255 bytes that a name can have."""
+    digest = hashlib.blake2b(target.name.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    return target.with_name(f".partial-{os.getpid()}-{digest}{target.suffix}")
+
+
 def write_pictures(out: Path, pictures: Outputs) -> None:
     """Write all pictures of one image beside their places, then rename them: none is ever half written."""
     renames: list[tuple[Path, Path]] = []
@@ -101,7 +108,7 @@ def write_pictures(out: Path, pictures: Outputs) -> None:
         for name, picture in pictures.items():
             target = out / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+            partial = partial_path(target)
             renames.append((partial, target))
             Image.fromarray(picture).save(partial)
         for partial, target in renames:

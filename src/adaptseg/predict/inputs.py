@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from adaptseg.data.files import is_image
@@ -12,54 +13,77 @@ from adaptseg.data.films import is_video
 from adaptseg.errors import InputError
 
 
-def find_inputs(inputs: Sequence[str]) -> list[tuple[Path, Path]]:
+def find_inputs(inputs: Sequence[str], outputs: Iterable[Path] = (), frames: bool = False) -> list[tuple[Path, Path]]:
     """Return (image or video, name for outputs without suffix) of files, folders, and patterns such as `a/**/*.jpg`.
 
-    Folders are searched to the bottom. Names are relative to the folder, or to a pattern's folders without wildcards.
+    Folders are searched to the bottom, without hidden ones. Names are relative to the folder, or to a pattern's folders
+    without wildcards.
+
+    Args:
+        inputs: the files, folders and patterns.
+        outputs: folders for predictions: what lies in them is left out of folders and patterns around them.
+        frames: whether a video NAME is written as pictures NAME/000000, …
 
     Raises:
         InputError: an input does not exist, a folder or pattern gives no image, or two have the same name.
     """
     found: list[tuple[Path, Path]] = []
+    left_out = frozenset(os.path.realpath(folder) for folder in outputs)
     for text in inputs:
         path = Path(text)
         if os.path.isfile(path):  # Path.is_file raises where a name is too long.
             found.append((path, Path(path.stem)))
         elif os.path.isdir(path):
-            images = list(_below(path))
+            images = list(_below(path, left_out))
             if not images:
                 raise InputError(f"{path}: no images in it; give a folder with photographs or videos")
             found += [(image, image.relative_to(path).with_suffix("")) for image in images]
         elif glob.has_magic(text):
-            found += _matches(text)
+            found += _matches(text, left_out)
         else:
             raise InputError(f"{path}: no such file or folder; check the path")
     # A telephone's moving photograph is IMG_1.jpg beside IMG_1.mov.
     refuse_repeated(f"{name}.mp4" if is_video(path.name) else str(name) for path, name in found)
+    videos = {name for path, name in found if is_video(path.name)} if frames else set()
+    for path, name in found:
+        if name.parent in videos and name.name.isdecimal() and not is_video(path.name):
+            raise InputError(
+                f"{path}: a frame of the video {name.parent} is written as {name} too; predict them into separate --out"
+                " folders"
+            )
     return found
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, left_out: frozenset[str]) -> Iterator[Path]:
     """Yield the images and videos of a folder and the folders in it, in order."""
     found = []
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):  # As training does.
-        if (real := os.path.realpath(place)) in seen:  # A link to a folder above.
+        real = os.path.realpath(place)
+        if real in seen or (real in left_out and place != str(folder)):  # Seen: a link to a folder above.
             folders.clear()
             continue
         seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
     yield from sorted(path for path in found if (is_image(path.name) or is_video(path.name)) and path.is_file())
 
 
-def _matches(pattern: str) -> list[tuple[Path, Path]]:
+def _matches(pattern: str, left_out: frozenset[str]) -> list[tuple[Path, Path]]:
     parts = Path(pattern).parts
     fixed = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
     paths: dict[Path, None] = {}
+
+    @cache
+    def in_outputs(folder: Path) -> bool:
+        return folder != fixed and (os.path.realpath(folder) in left_out or in_outputs(folder.parent))
+
     for match in sorted(glob.glob(pattern, recursive=True)):
         path = Path(match)
+        if in_outputs(path):
+            continue
         if path.is_dir():
-            paths.update(dict.fromkeys(_below(path)))
+            paths.update(dict.fromkeys(_below(path, left_out)))
         elif is_image(match) or is_video(match):
             paths[path] = None
     if not paths:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.films import VideoReader, pyav
 from adaptseg.errors import InputError
+from adaptseg.predict.files import partial_path
 
 ENCODERS = ("libx264", "h264_videotoolbox", "libopenh264", "mpeg4")
 """H.264 where the build of FFmpeg has it."""
@@ -27,7 +27,7 @@ class VideoWriter:
     def __init__(self, path: Path, like: VideoReader) -> None:
         """Write an mp4 with the rate and times of another video; the file is opened with the first frame."""
         self.path, self.like, self._av = path, like, pyav(like.path)
-        self._partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+        self._partial = partial_path(path)
         self._container: Any = None
         self._stream: Any = None
 
