@@ -202,10 +202,20 @@ def test_refused_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/notes.txt").write_text("mine")
     (tmp_path / "foreign.safetensors").write_bytes((model / "segmenter.safetensors").read_bytes())
+    other = onnx.helper.make_graph([], "other", [], [])
+    for name in ("foreign.onnx", "model.onnx"):
+        onnx.save(onnx.helper.make_model(other), tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "foreign.pt2", "w") as archive:
+        archive.writestr("archive/data", "")
+    (tmp_path / "text.pt2").write_text("mine")
     for format, out, says in (
         ("onyx", "a.onnx", "invalid choice: 'onyx'"),
         ("onnx", "a.pt", r"a\.pt: a onnx file ends with \.onnx"),
         ("safetensors", "foreign.safetensors", "is there, and no export of adaptseg"),
+        ("onnx", "foreign.onnx", r"foreign\.onnx: is there, and no export of adaptseg"),
+        ("onnx", "", r"model\.onnx: is there, and no export of adaptseg"),
+        ("torch-export", "foreign.pt2", "is there, and no export of adaptseg"),
+        ("torch-export", "text.pt2", "is there, and no export of adaptseg"),
         ("hub", "notes", "notes: is there, and no folder of a model"),
         ("hub", "foreign.safetensors", "is there, and no folder of a model"),
         ("safetensors", "notes/notes.txt/a.safetensors", r"notes\.txt.*: (File exists|Not a directory);"),
@@ -216,7 +226,20 @@ def test_refused_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert "no images in it" in refused(capfd, *arguments, "--check", tmp_path / "notes")
     assert "--license" in refused(capfd, *arguments, "--license", "a\nb")
     assert "no such file" in refused(capfd, tmp_path / "nothing", *arguments[1:])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["foreign.safetensors", "model", "notes"]
+    foreign = ["foreign.onnx", "foreign.pt2", "foreign.safetensors", "model", "model.onnx", "notes", "text.pt2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == foreign
+
+
+def test_exports_are_known_as_ours(exported: Path) -> None:
+    for format, name in (("onnx", "m.onnx"), ("torch-export", "m.pt2"), ("safetensors", "m.safetensors")):
+        assert export.destination(exported / name, format) == exported / name
+
+
+def test_check_images_have_the_range_of_the_model(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 300, np.uint16)).save(tmp_path / "deep.png")
+    for place in (tmp_path, tmp_path / "deep.png"):
+        images, _ = export.check_images(place, None, (200, 400))
+        assert all((image == 128).all() for image in images)
 
 
 def test_an_earlier_export_is_replaced_and_a_folder_gets_a_file(tmp_path: Path) -> None:

@@ -118,6 +118,10 @@ def test_calibration_images(tmp_path: Path) -> None:
     assert (len(reds), reds[0], reds[-1]) == (CALIBRATION_IMAGES, 0, CALIBRATION_IMAGES + 2)
     assert reds == sorted(set(reds))
     assert place == str(tmp_path)
+    (tmp_path / "thermal").mkdir()
+    Image.fromarray(np.full((8, 8), 300, np.uint16)).save(tmp_path / "thermal" / "deep.png")
+    (image,), _ = calibration_images(tmp_path / "thermal", None, (200, 400))
+    assert (image == 128).all()
 
 
 @pytest.mark.parametrize(

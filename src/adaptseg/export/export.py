@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from adaptseg.data.streets.worlds import render
 from adaptseg.errors import InputError, require_extra
 from adaptseg.experiment import read_experiment, run_folder
 from adaptseg.export.graph import (
+    CARD_FILE,
     OPSET,
     Exported,
     open_onnx,
@@ -119,9 +121,9 @@ def export(
     out = destination(out, format)
     segmenter = load_model(model)
     config, facts = training_facts(model, segmenter)
-    images, origin = check_images(check, config)
+    images, origin = check_images(check, config, segmenter.value_range)
     if int8:
-        calibration, place = calibration_images(calibrate, config)
+        calibration, place = calibration_images(calibrate, config, segmenter.value_range)
         kind = kind._replace(write=partial(write_int8, images=calibration), note=f"{kind.note}, int8")
         yield f"ranges of activations measured on {len(calibration)} of {place}"
     card = export_card(segmenter, facts | ({"license": license} if license else {}))
@@ -221,9 +223,24 @@ def destination(out: Path, format: str) -> Path:
         out = out / f"model{suffix}"
     if out.suffix != suffix:
         raise InputError(f"--out {out}: a {format} file ends with {suffix}; name it so, such as model{suffix}")
-    if suffix == ".safetensors" and out.exists() and card_in(out) is None:
+    if out.exists() and not _is_export(out):
         raise InputError(f"--out {out}: is there, and no export of adaptseg; name another file")
     return out
+
+
+def _is_export(path: Path) -> bool:
+    """Tell whether a file has the card of our exports."""
+    try:
+        if path.suffix == ".onnx":
+            import onnx
+
+            return EXPORTED in {entry.key for entry in onnx.load(path, load_external_data=False).metadata_props}
+        if path.suffix == ".pt2":
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith(f"extra/{CARD_FILE}") for name in archive.namelist())
+    except Exception:  # A file of another program can be anything.
+        return False
+    return card_in(path) is not None
 
 
 def training_facts(model: str, segmenter: Segmenter) -> tuple[ExperimentConfig | None, dict[str, Any]]:
@@ -305,15 +322,19 @@ def _data(config: DomainConfig) -> dict[str, str]:
     return {"layout": layout, "text": ", ".join(parts)}
 
 
-def check_images(place: Path | None, config: ExperimentConfig | None) -> tuple[list[UInt8Array], str]:
+def check_images(
+    place: Path | None, config: ExperimentConfig | None, value_range: tuple[float, float] | None = None
+) -> tuple[list[UInt8Array], str]:
     """Return two images (H, W, 3) to compare with PyTorch on, and where they are from.
+
+    `value_range` is the model's, as of `decode_image`.
 
     Raises:
         InputError: `place` is no image, and no folder with images.
     """
     if place is not None and not place.is_dir():
         try:
-            image = decode_image(place.read_bytes(), str(place))
+            image = decode_image(place.read_bytes(), str(place), value_range)
         except OSError as error:
             raise InputError(f"--check {place}: cannot be read ({error.strerror}); check the path") from error
         return [image, np.ascontiguousarray(image[:, ::-1])], str(place)
@@ -322,7 +343,8 @@ def check_images(place: Path | None, config: ExperimentConfig | None) -> tuple[l
         names = [name for name in tree.names() if is_image(name)]
         if not names:
             raise InputError(f"--check {place}: no images in it; give a folder with photographs")
-        return [decode_image(tree.read(name), tree.where(name)) for name in (names[0], names[-1])], str(place)
+        ends = (names[0], names[-1])
+        return [decode_image(tree.read(name), tree.where(name), value_range) for name in ends], str(place)
     if config is not None:
         try:
             layout = open_layout(config.domain("evaluation"))

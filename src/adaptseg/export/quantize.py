@@ -31,12 +31,15 @@ FEW_CHANNELS = 3
 coarse where each makes a channel of its own, and they have few of the weights."""
 
 
-def calibration_images(folder: Path | None, config: ExperimentConfig | None) -> tuple[list[UInt8Array], str]:
+def calibration_images(
+    folder: Path | None, config: ExperimentConfig | None, value_range: tuple[float, float] | None = None
+) -> tuple[list[UInt8Array], str]:
     """Return images (H, W, 3) of the target on which the ranges of activations are measured, and where they are from.
 
     Args:
         folder: of images; none: the target images of the run.
         config: of the run, if the model is of one.
+        value_range: the model's, as of `decode_image`.
 
     Raises:
         InputError: there are no images.
@@ -48,7 +51,8 @@ def calibration_images(folder: Path | None, config: ExperimentConfig | None) -> 
         names = [name for name in tree.names() if is_image(name)]
         if not names:
             raise InputError(f"--calibrate {folder}: no images in it; give a folder with images of the target")
-        return [decode_image(tree.read(names[i]), tree.where(names[i])) for i in _spread(len(names))], str(folder)
+        chosen = [names[index] for index in _spread(len(names))]
+        return [decode_image(tree.read(name), tree.where(name), value_range) for name in chosen], str(folder)
     if config is None:
         raise InputError("--int8 needs images of the target to measure ranges on; name a folder with --calibrate")
     try:
