@@ -136,3 +136,70 @@ class Uncopied(nn.Conv2d):
 
 def uncopied(classes: int) -> nn.Module:
     return Uncopied(3, classes, 1)
+
+
+def lazy(classes: int) -> nn.Module:
+    return nn.LazyConv2d(classes, 1)
+
+
+class Chosen(nn.Conv2d):
+    """Its own classes in use, logits in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return logits if self.training else logits.argmax(1, keepdim=True).float()
+
+
+def chosen(classes: int) -> nn.Module:
+    return Chosen(3, classes, 1)
+
+
+class Unsaved(nn.Conv2d):
+    def get_extra_state(self) -> Any:
+        return {"steps": 1}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+def unsaved(classes: int) -> nn.Module:
+    return Unsaved(3, classes, 1)
+
+
+class Noisy(nn.Module):
+    """Draws in a function, and in a module that has children; normalises tokens."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, 4, 1)
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+        self.norm = nn.BatchNorm1d(8)
+        self.head = nn.Conv2d(8, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.dropout2d(self.first(x), 0.5, self.training)
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = self.attention(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2)
+        logits: Tensor = self.head(self.norm(tokens).unflatten(2, x.shape[-2:]))
+        return logits
+
+
+class Unusual(nn.Module):
+    """Runs in plain PyTorch: a head under two names, views of feature maps, weights of five dimensions."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.module = nn.Conv2d(3, 4, 3, 4, 1)
+        self.volume = nn.Conv3d(1, 1, 3, padding=1)
+        self.head = self.decode_head = nn.Conv2d(4, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.module(x)
+        (n, c, h, w) = x.shape
+        x = self.volume(x.view(n * c, 1, h, w).view(n, 1, c, h, w)).view(n, c, h, w)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def unusual(classes: int) -> nn.Module:
+    return Unusual(classes)

@@ -11,14 +11,18 @@ import torch
 from torch.nn import functional
 
 from adaptseg.cli import main
+from adaptseg.config import DomainConfig
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.errors import InputError
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
+from adaptseg.methods.distill import digest, scales_for
+from adaptseg.models.own_network import network_given
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.weights import save_segmenter
 from tests.conftest import CLASSES, random_batch
+from tests.own_networks import UNet
 
 
 def teacher(experiment: dict[str, Any], folder: Path, seed: int, classes: list[str] = CLASSES) -> Segmenter:
@@ -78,6 +82,39 @@ def test_the_teacher_sees_images_as_in_its_training(experiment: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
+    ("box", "resize", "size", "squeezed", "expected"),
+    [
+        ((240, 180), "keep", (192, 144), None, (1.25, 1.25)),
+        ((512, 288), "keep", (240, 136), None, (288 / 136, 288 / 136)),  # Of one ratio but for rounding.
+        ((512, 256), "squeeze", (240, 180), "squeeze", (256 / 180, 512 / 240)),
+        ((512, 256), "height", (240, 180), None, (256 / 180, 256 / 180)),
+        (None, "keep", (192, 144), None, (1, 1)),
+        (None, "keep", None, None, (1, 1)),
+        ((512, 256), "keep", (240, 180), None, r"size 240x180 has another ratio; .* such as \[288, 144\]"),
+        ((512, 256), "squeeze", (240, 180), None, "scaled by resize: keep; set target.resize to squeeze"),
+        ((512, 256), "keep", (240, 120), "squeeze", "scaled by resize: squeeze; set target.resize to keep"),
+        ((512, 256), "keep", None, None, r"have their own size; set target\.size, such as to \[512, 256\]"),
+    ],
+)
+def test_scales(box: Any, resize: str, size: Any, squeezed: str | None, expected: Any, experiment: Any) -> None:
+    """Where photographs of another ratio than the boxes' would have factors of their own, nothing is guessed."""
+    network = build_segmenter(build_config(experiment))
+    network.input_size, network.resize = box, resize
+    target = DomainConfig(layout="folder", size=size, resize=squeezed)
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            scales_for(network, target)
+    else:
+        assert scales_for(network, target) == expected
+
+
+def test_a_digest_of_any_type(experiment: dict[str, Any]) -> None:
+    network = build_segmenter(build_config(experiment))
+    whole = digest((network,))
+    assert not torch.equal(digest((network.bfloat16(),)), whole)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "method.teachers is empty; name finished runs"),
@@ -129,3 +166,20 @@ def test_command_line_and_resuming(
     with pytest.raises(SystemExit):
         main([*command, "--resume", "--train.steps=4"])
     assert "method.teachers: their weights are not those that this run began with" in capsys.readouterr().err
+
+
+def test_a_teacher_that_was_given_in_python_is_no_copy_of_the_student(
+    experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    def given(name: str) -> Any:
+        model = {"factory": f"adapt:{name}", "levels": 1, "preprocessing": "imagenet", "multiple_of": 4}
+        return network_given(UNet(3, 4), f"adapt:{name}"), experiment | {"model": model}
+
+    network, content = given("Large")
+    (tmp_path / "t").mkdir()
+    with network:
+        save_segmenter(tmp_path / "t", build_segmenter(build_config(content)))
+    network, content = given("Small")
+    config = build_config(content | {"method": distilled(experiment, tmp_path / "t")["method"]})
+    with network, pytest.raises(InputError, match=r"its network \(Large\) was given in Python; give it again"):
+        build_method(build_segmenter(config), config)

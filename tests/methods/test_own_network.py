@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adaptseg.config import ModelConfig
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.configuration import build_config
+from adaptseg.methods.teacher import without_noise
+from adaptseg.models.own_network import OwnNetwork, build_own_network, network_given, use_channels_last
 from tests import own_networks
 from tests.conftest import random_batch
 
@@ -126,6 +129,9 @@ def test_two_steps_by_hand(factory: str, levels: int, head: tuple[str, ...], exp
         ("detached", "no gradient reaches a parameter"),
         ("labels", r"gives a tensor of shape \(2, 64, 64\); make it give logits"),
         ("not_a_number", "infinite or NaN"),
+        ("lazy", r"weight has no shape yet \(a lazy module\); pass an image"),
+        ("chosen", r"its logits in use for 1 of 64x64 have the shape \(1, 1, 64, 64\), but there are 3 classes"),
+        ("unsaved", r"its weights cannot be saved as safetensors \(AttributeError"),
         ("uncopied", r"cannot be copied \(TypeError: cannot pickle a lock\)"),
         ("unet", r"fails on an image of 101x75 .* set model\.multiple_of to 32"),
     ],
@@ -185,3 +191,52 @@ def test_the_check_leaves_the_network_as_it_was(experiment: dict[str, Any]) -> N
     for (name, value), wanted in zip(first.network.state_dict().items(), fresh.state_dict().values(), strict=True):
         assert torch.equal(value, wanted), name
     assert all(parameter.grad is None for parameter in first.parameters())
+
+
+class Refusing(nn.Conv2d):
+    """As transformers' networks without it."""
+
+    def gradient_checkpointing_enable(self, _: Any) -> None:
+        raise ValueError("MobileNetV2 does not support gradient checkpointing")
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"), [(nn.Conv2d(3, 3, 1), "no attribute"), (Refusing(3, 3, 1), "MobileNetV2")]
+)
+def test_gradient_checkpointing_that_the_network_has_not(module: nn.Module, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"network of model\.factory a:b cannot \(.*{reason}.*\); leave the key out"):
+        OwnNetwork(module, ModelConfig(factory="a:b", levels=1)).recompute_activations()
+
+
+def test_a_given_network_is_copied_to_the_processor() -> None:
+    class Elsewhere(nn.Conv2d):
+        def to(self, *place: Any, **_: Any) -> Any:
+            self.place = place
+            return self
+
+    config = ModelConfig(factory="adapt:Elsewhere", levels=1)
+    with network_given(Elsewhere(3, 3, 1)):
+        assert build_own_network(config, 3).module.place == ("cpu",)
+
+
+@pytest.mark.parametrize(("factory", "channels_last"), [("unet", True), ("unusual", False)])
+def test_channels_last_where_the_network_runs_so(
+    factory: str, channels_last: bool, experiment: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    segmenter = build_segmenter(build_config(own(experiment, factory, multiple_of=4)))
+    said = "fails on channels-last feature maps, as view() does" in capsys.readouterr().err
+    use_channels_last(segmenter)
+    first = next(segmenter.parameters())
+    assert first.is_contiguous() == said == (not channels_last)
+    images = random_batch(0, False)["image"].contiguous(memory_format=torch.channels_last)
+    assert segmenter(images)[0].shape == (2, 3, 48, 64)
+
+
+def test_the_teacher_of_self_training_has_no_noise() -> None:
+    """Not from functions, nor from modules that have children; batch norm of any kind goes on as in training."""
+    network = OwnNetwork(own_networks.Noisy(3), ModelConfig(factory="a:b", levels=1)).train()
+    without_noise(network)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(network(images)[0], network(images)[0])
+    assert network.training
+    assert [name for name, part in network.module.named_modules() if part.training] == ["norm"]

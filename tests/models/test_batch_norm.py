@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from adaptseg.models.batch_norm import running_statistics_kept
+from adaptseg.models.batch_norm import fix_affine, fix_statistics, running_statistics_kept
 
 
 def test_statistics_stay_within_the_block_and_move_after_it() -> None:
@@ -25,3 +25,19 @@ def test_statistics_stay_within_the_block_and_move_after_it() -> None:
     assert norm.momentum == 0.3
     network(images)
     assert norm.running_mean.any()
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.SyncBatchNorm(4), nn.BatchNorm2d(4, affine=False)]
+)
+def test_batch_norm_of_any_kind_is_frozen(norm: nn.Module) -> None:
+    network = nn.Sequential(norm).train()
+    fix_statistics(network, "frozen")
+    fix_affine(network, "frozen")
+    assert not norm.training
+    assert not any(parameter.requires_grad for parameter in norm.parameters())
+    with running_statistics_kept(network):
+        assert norm.momentum == 0.0
+        assert (norm.num_batches_tracked is not None) == isinstance(norm, nn.SyncBatchNorm)
+    assert norm.momentum == 0.1
+    assert norm.num_batches_tracked == 0

@@ -18,7 +18,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
 from tests.conftest import CLASSES
-from tests.own_networks import TwoOutputs, UNet
+from tests.own_networks import TwoOutputs, UNet, Unusual
 
 TRAIN = {"steps": 2, "batch": 2, "log_every": 1, "checkpoint_every": 1, "device": "cpu", "report": False}
 
@@ -90,7 +90,13 @@ def test_levels_and_options(experiment: dict[str, Any], tmp_path: Path) -> None:
         run(UNet(4), "none", model={"multiple_of": 4})
     with pytest.raises(InputError, match="optimiser"):
         run(TwoOutputs(3), "none", optimiser={"lr": 0.01})
+    for wrong in ({"train": 5}, {"model": "x"}, {"method": 5}, {"source": 5}):
+        with pytest.raises(InputError, match=r"adapt: .*; give"):
+            run(TwoOutputs(3), "none", **wrong)
     assert not (tmp_path / "none").exists()
+    run(Unusual(3), "unusual")
+    loaded = adaptseg.load_model(tmp_path / "unusual", network=Unusual(3))
+    assert loaded.predict(np.zeros((9, 9, 3), np.uint8)).shape == (9, 9)
 
 
 def test_a_domain_of_ones_own_is_refused(experiment: dict[str, Any], tmp_path: Path) -> None:

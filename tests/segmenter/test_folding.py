@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from adaptseg.config import ModelConfig
 from adaptseg.data.label_spaces import LabelSpace
@@ -73,7 +74,7 @@ class Own(nn.Module):
         inside = self.first(x)
         if self.how == "activated":
             inside = inside.relu_()  # The same tensor, with other values.
-        y = self.norm(inside)
+        y = self.norm(input=inside) if self.how == "keyword" else self.norm(inside)
         if self.how == "twice":
             y = y + self.norm(inside)
         if self.how == "shortcut":
@@ -87,6 +88,33 @@ def test_the_order_is_seen(how: str) -> None:
     before = logits(segmenter)
     assert fold_batch_norm(segmenter) == 1
     assert norms(segmenter) == 0
+    torch.testing.assert_close(logits(segmenter), before, rtol=1e-4, atol=1e-4 * before.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("how", "normed"),
+    [
+        ("keyword", nn.Sequential),
+        ("affine", parametrizations.weight_norm),
+        ("affine", parametrizations.spectral_norm),
+        ("affine", nn.utils.spectral_norm),
+    ],
+)
+def test_weights_that_are_computed_anew_stay(how: str, normed: Any) -> None:
+    network = Own(how)
+    network.first = normed(network.first)
+    segmenter = Segmenter(network, SPACE, "imagenet").eval()  # type: ignore[arg-type]
+    before = logits(segmenter)
+    assert fold_batch_norm(segmenter) == 0
+    torch.testing.assert_close(logits(segmenter), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("factory", ["unet", "unusual"])
+def test_networks_of_ones_own(factory: str) -> None:
+    config = ModelConfig(factory=f"tests.own_networks:{factory}", levels=1, multiple_of=4)
+    segmenter = used(build_network(config, 3, seed=0))
+    before = logits(segmenter)
+    fold_batch_norm(segmenter)
     torch.testing.assert_close(logits(segmenter), before, rtol=1e-4, atol=1e-4 * before.abs().max().item())
 
 

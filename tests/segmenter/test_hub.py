@@ -18,8 +18,11 @@ from huggingface_hub import ModelCard
 
 from adaptseg import Segmenter, load_model
 from adaptseg.cli import main
+from adaptseg.config import ModelConfig
+from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.data.streets.worlds import render
 from adaptseg.errors import InputError
+from adaptseg.models.build import build_network
 from adaptseg.segmenter.hub import backbone_state
 from adaptseg.segmenter.model_card import PAPERS, papers
 from adaptseg.segmenter.weights import find_checkpoint
@@ -87,6 +90,15 @@ def test_model_card(run: Path, hub: Path) -> None:
     assert "@inproceedings{tsai2018learning" in card.text
     assert "target: own images (its labels were not used)" in card.text
     assert str(run.parent) not in card.text + (hub / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"), [("efficientnet_lite0", "light decode head"), ("resnet18", "DeepLab-v2")]
+)
+def test_the_card_names_the_head(backbone: str, head: str, tmp_path: Path) -> None:
+    network = build_network(ModelConfig(backbone=backbone, width=8, levels=1), 2)
+    Segmenter(network, LabelSpace("own", ("road", "sky"))).save_pretrained(tmp_path)
+    assert f"{backbone} (width 8), {head}." in (tmp_path / "README.md").read_text()
 
 
 def test_figures_are_those_of_the_checkpoint(run: Path, tmp_path: Path) -> None:

@@ -200,6 +200,15 @@ def test_lack_of_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             inference.predict(segmenter, [photograph()], views)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (30, 7)])
+def test_vgg_sees_images_of_any_size(size: tuple[int, int]) -> None:
+    """And one pixel is mirrored as well."""
+    model = ModelConfig(backbone="vgg16", width=4, levels=1)
+    segmenter = Segmenter(build_network(model, 3), LabelSpace("abc", ("a", "b", "c"))).eval()
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    assert segmenter.predict(image, flip=True, scales=(1, 2)).shape == size
+
+
 @pytest.mark.parametrize("size", [(8, 8), (6, 200), (200, 6), (1, 1), (33, 30)])
 def test_transformers_see_images_of_any_size(size: tuple[int, int]) -> None:
     pytest.importorskip("transformers", reason="the extra `transformers` is not installed")

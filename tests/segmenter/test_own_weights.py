@@ -161,3 +161,20 @@ def test_modules_of_one_name(tmp_path: Path) -> None:
 def test_wrong_keys(keys: dict[str, Any], message: str, experiment: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=message):
         build_segmenter(build_config(experiment | {"model": {"levels": 1, "preprocessing": "imagenet"} | keys}))
+
+
+def test_a_network_with_two_names_for_one_part_and_a_part_called_module(
+    experiment: dict[str, Any], tmp_path: Path
+) -> None:
+    model: dict[str, Any] = {"factory": "tests.own_networks:unusual", "levels": 1, "preprocessing": "imagenet"}
+    trained = build_segmenter(build_config(experiment | {"model": model}))
+    trained.save_pretrained(tmp_path / "saved")
+    assert isinstance(trained.network.module, nn.Module)
+    plain = trained.network.module.state_dict()
+    torch.save(plain, tmp_path / "plain.pth")
+    torch.save({f"module.{name}": value for name, value in plain.items()}, tmp_path / "parallel.pth")
+    for weights in ("saved", "plain.pth", "parallel.pth"):
+        fresh = build_segmenter(build_config(experiment | {"model": model, "seed": 9}))
+        initialise(fresh, ModelConfig(**model | {"weights": str(tmp_path / weights)}))
+        for name, value in fresh.state_dict().items():
+            assert torch.equal(value, trained.state_dict()[name]), name

@@ -155,11 +155,23 @@ def test_pictures_of_other_modes_are_predicted() -> None:
         (torch.zeros(3, 8, 8), r"a tensor must be uint8 \(C, H, W\) .* this is torch\.float32 \(3, 8, 8\)"),
         (np.zeros((0, 8, 3), np.uint8), r"an array must be uint8"),
         (Image.new("I;16", (8, 8)), r"a PIL image of mode I;16 has no known range"),
+        (b"photo.jpg", "give an image as a file's path, .*; this is bytes"),
+        (iter(["photo.jpg"]), "several as a list of them; this is list_iterator"),
+        (None, "this is NoneType"),
     ],
 )
 def test_wrong_images_are_refused(image: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         tiny().predict(image)
+
+
+@pytest.mark.parametrize(
+    "views", [{"scales": 1.5}, {"scales": "1"}, {"tiles": 64}, {"tiles": (64,)}, {"tiles": ("a", 9)}]
+)
+def test_wrong_views_are_refused(views: Any) -> None:
+    for function in (tiny().predict, tiny().probabilities):
+        with pytest.raises(InputError, match=r"give such as scales=\(0\.75, 1, 1\.25\)"):
+            function(photograph(), **views)
 
 
 def test_the_overlay_has_the_colours_of_the_classes() -> None:
@@ -180,6 +192,8 @@ def test_it_says_in_three_lines_what_it_is(tmp_path: Path) -> None:
         "  resnet18, images at 64x32 (keep), imagenet preprocessing",
         f"  from {tmp_path}, on cpu",
     ]
+    own = ModelConfig(factory="tests.own_networks:unet", levels=1)
+    assert "\n  tests.own_networks:unet, images at" in repr(Segmenter(build_network(own, 2), space))
     assert (loaded.values, loaded.label_space.colors) == ({"sky": 9}, space.colors)
     assert loaded.label_space.palette[1].tolist() == [1, 2, 3]
     with pytest.raises(InputError, match="device 'gpu' is unknown"):

@@ -369,6 +369,8 @@ def resize_image(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
         return image
     import torch  # Not above: the configuration imports this module, and torch takes seconds.
 
+    if min(image.strides) < 0:  # Mirrored, which torch cannot view; one pixel wide, numpy takes it for contiguous.
+        image = image.copy()
     # A view (1, 3, H, W) of memory in the order H, W, 3, which torch keeps.
     images = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(images, (size[1], size[0]), mode="bicubic", antialias=True)

@@ -22,12 +22,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adaptseg.config import ExperimentConfig, MethodConfig
+from adaptseg.config import DomainConfig, ExperimentConfig, MethodConfig
+from adaptseg.data.geometry import KEEP, SQUEEZE, TO_HEIGHT, distortion, fitting_size
 from adaptseg.data.loader import Batch
 from adaptseg.errors import InputError
 from adaptseg.methods.base import Method, level_weights, segment_source
 from adaptseg.segmenter.loading import load_model
 from adaptseg.segmenter.segmenter import Segmenter
+
+LARGEST_DISTORTION = 0.05
+"""By so much the ratios of two boxes may differ and count as one: sides are often rounded to multiples of 8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,8 @@ class Distill(Method):
         """Load the teachers.
 
         Raises:
-            InputError: there are none, one cannot be read, or its classes are not the student's.
+            InputError: there are none, one cannot be read, its classes are not the student's, or the student's images
+                cannot be scaled to those of its training.
         """
         super().__init__(segmenter, config)
         self.options = options
@@ -69,7 +74,7 @@ class Distill(Method):
             raise InputError("method.teachers is empty; name finished runs, or use `adaptseg distill RUN… --into YAML`")
         # In a tuple, so that they are no sub-modules: not trained, not saved.
         self.teachers = tuple(_load_teacher(path, segmenter) for path in options.teachers)
-        self.scales = tuple(scale_for(teacher, config.domain("target").size) for teacher in self.teachers)
+        self.scales = tuple(scales_for(teacher, config.domain("target")) for teacher in self.teachers)
         self.register_buffer("teachers_digest", digest(self.teachers))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -87,10 +92,10 @@ class Distill(Method):
         """Return the teachers' mean probabilities, float32 (N, C, H, W), of images (N, 3, H, W), 0 … 255."""
         size = (images.shape[-2], images.shape[-1])
         total = torch.zeros((), device=images.device)
-        for teacher, scale in zip(self.teachers, self.scales, strict=True):
+        for teacher, scales in zip(self.teachers, self.scales, strict=True):
             seen = images
-            if scale != 1:
-                sides = (max(8, round(size[0] * scale)), max(8, round(size[1] * scale)))
+            if scales != (1, 1):
+                sides = [max(8, round(side * scale)) for side, scale in zip(size, scales, strict=True)]
                 seen = functional.interpolate(images.float(), size=sides, mode="bilinear", antialias=True)
             logits = teacher.to(images.device).network(teacher.preprocess(seen))[-1]
             total = total + (teacher.upsample(logits, size) / self.options.temperature).softmax(1)
@@ -125,18 +130,41 @@ def digest(teachers: tuple[Segmenter, ...]) -> Tensor:
     for teacher in teachers:
         for name, value in teacher.network.state_dict().items():
             sha.update(name.encode())
-            sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+            sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return torch.tensor(list(sha.digest()), dtype=torch.uint8)
 
 
-def scale_for(teacher: Segmenter, size: tuple[int, int] | None) -> float:
-    """Return the factor from the student's target images to those that the teacher was trained for.
+def scales_for(teacher: Segmenter, target: DomainConfig) -> tuple[float, float]:
+    """Return the factors of height and width from the student's target images to those of the teacher's training.
 
     Args:
-        teacher: its `input_size` is none where it sees images at their own size.
-        size: of the student's domain; none: images have their own size.
+        teacher: where it has no `input_size`, it sees the student's images as they are.
+        target: the student's domain.
+
+    Raises:
+        InputError: the factor is another for each photograph: the student's images have their own size, are scaled to
+            a box of another ratio, or `keep` their ratio where the teacher's do not.
     """
-    return teacher.input_size[1] / size[1] if teacher.input_size and size else 1.0
+    box, size, resize = teacher.input_size, target.size, target.resize or KEEP
+    if box is None:
+        return 1.0, 1.0
+    where = f"method.teachers: {teacher.origin} was trained on images of {box[0]}x{box[1]}"
+    if size is None:
+        raise InputError(f"{where}, but the student's have their own size; set target.size, such as to {list(box)}")
+    if teacher.resize not in (resize, TO_HEIGHT):
+        raise InputError(
+            f"{where} (resize: {teacher.resize}), the student's are scaled by resize: {resize}; set target.resize to"
+            f" {teacher.resize}"
+        )
+    rows, columns = box[1] / size[1], box[0] / size[0]
+    if resize == SQUEEZE and teacher.resize == SQUEEZE:
+        return rows, columns
+    if teacher.resize == KEEP and distortion(size, box) > LARGEST_DISTORTION:
+        raise InputError(
+            f"{where}, the student's target.size {size[0]}x{size[1]} has another ratio; take one of the teacher's, such"
+            f" as {list(fitting_size(box, size))}"
+        )
+    return rows, rows
 
 
 def _load_teacher(path: str, segmenter: Segmenter) -> Segmenter:

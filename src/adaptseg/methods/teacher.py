@@ -9,7 +9,9 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
+from adaptseg.models.own_network import OwnNetwork
 from adaptseg.segmenter.segmenter import Segmenter
 
 
@@ -65,10 +67,12 @@ def _count_updates(teacher: Teacher, _: object) -> None:
 
 def without_noise(network: nn.Module) -> None:
     """Switch off what makes two looks at one image differ (dropout, drop path); batch norm stays in its mode."""
-    for module in network.modules():
-        # What contains others keeps its mode, by which that of the whole is told.
-        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and not any(module.children()):
-            module.training = False
+    # What contains others keeps its mode, by which that of the whole is told; in a network of the user's it may draw.
+    parts = [module for module in network.modules() if not any(module.children())]
+    parts += [part for own in network.modules() if isinstance(own, OwnNetwork) for part in own.module.modules()]
+    for part in parts:
+        if not isinstance(part, _NormBase):  # Batch norm of any kind, and instance norm with running statistics.
+            part.training = False
 
 
 def confident_labels(probabilities: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

@@ -78,6 +78,9 @@ class DeepLabResNet(ResNetStages, SegmentationNetwork):
 class DeepLabVGG(SegmentationNetwork):
     """VGG-16 with one classifier on fc7."""
 
+    smallest_side = 8
+    """Three times it is halved."""
+
     def __init__(self, config: ModelConfig, classes: int) -> None:
         """Build and initialise: convolutions He-normal with zero bias."""
         super().__init__()

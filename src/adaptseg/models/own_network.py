@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parameter import is_lazy
 
 from adaptseg.config import ModelConfig
 from adaptseg.errors import InputError
@@ -23,13 +25,18 @@ timm and segmentation_models.pytorch."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-_given: ContextVar[nn.Module | None] = ContextVar("network_given", default=None)
+_given: ContextVar[tuple[nn.Module, str | None] | None] = ContextVar("network_given", default=None)
 
 
 @contextmanager
-def network_given(module: nn.Module) -> Iterator[None]:
-    """Within the block, networks with a `model.factory` are copies of the module; the factory is not run."""
-    token = _given.set(module)
+def network_given(module: nn.Module, factory: str | None = None) -> Iterator[None]:
+    """Within the block, networks with a `model.factory` are copies of the module; the factory is not run.
+
+    Args:
+        module: the network.
+        factory: the `model.factory` that it stands for; none: any.
+    """
+    token = _given.set((module, factory))
     try:
         yield
     finally:
@@ -44,9 +51,10 @@ def own_network(module: nn.Module | None, trust_factory: bool) -> Iterator[None]
         yield
 
 
-def is_network_given() -> bool:
-    """Whether there is a module in place of the factory."""
-    return _given.get() is not None
+def given_network(config: ModelConfig) -> nn.Module | None:
+    """Return the module that was given in place of `model.factory`, if one was."""
+    module, factory = _given.get() or (None, None)
+    return module if factory in (None, config.factory) else None
 
 
 def network_given_as(network: nn.Module) -> AbstractContextManager[None]:
@@ -58,6 +66,8 @@ class OwnNetwork(SegmentationNetwork):
     """A module of the user's behind the package's interface; its weights are named `module.…`."""
 
     has_feature_maps = False
+    takes_channels_last = False
+    """Whether it was tried, and runs with weights and feature maps channels-last, see `use_channels_last`."""
 
     def __init__(self, module: nn.Module, config: ModelConfig) -> None:
         """Wrap a module.
@@ -91,6 +101,7 @@ class OwnNetwork(SegmentationNetwork):
 
     def all_levels(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of every level that the module gives for the image x, which is not scaled."""
+        x = x if self.takes_channels_last else x.contiguous()
         return logits_of(self.module(x), f"model.factory {self.config.factory}")
 
     def classifiers(self) -> list[nn.Module]:
@@ -111,13 +122,24 @@ class OwnNetwork(SegmentationNetwork):
         Raises:
             InputError: it cannot.
         """
-        enable = getattr(self.module, "gradient_checkpointing_enable", None)
-        if enable is None:
+        try:
+            self.module.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        except (AttributeError, ValueError) as error:  # The second where transformers has it for other networks alone.
             raise InputError(
-                f"train.gradient_checkpointing: the network of model.factory {self.config.factory} has no"
-                " gradient_checkpointing_enable(); leave the key out, or use torch.utils.checkpoint in the network"
-            )
-        enable({"use_reentrant": False})
+                f"train.gradient_checkpointing: the network of model.factory {self.config.factory} cannot ({error});"
+                " leave the key out, or use torch.utils.checkpoint in the network"
+            ) from error
+
+
+def use_channels_last(module: nn.Module) -> None:
+    """Lay out weights of convolutions channels-last, which is faster, but of networks of the user's that fail so."""
+    if isinstance(module, OwnNetwork) and not module.takes_channels_last:
+        return
+    for child in module.children():
+        use_channels_last(child)
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
 
 
 def logits_of(output: Any, where: str) -> tuple[Tensor, ...]:
@@ -153,15 +175,19 @@ def build_own_network(config: ModelConfig, classes: int) -> OwnNetwork:
     """Return the network that `model.factory` makes, or a copy of the one that was given in its place.
 
     Raises:
-        InputError: there is no such factory, it fails, or makes no module.
+        InputError: there is no such factory, it fails, or makes no module, or one whose parameters have no shape yet.
     """
-    given = _given.get()
-    if given is not None:
-        return OwnNetwork(copied(given), config)
-    module = call_factory(config, classes)
+    given = given_network(config)
+    module = copied(given).to("cpu") if given is not None else call_factory(config, classes)
     if not isinstance(module, nn.Module):
         raise InputError(
             f"model.factory {config.factory}: returns {_kind(module)}, no torch.nn.Module; return the network"
+        )
+    lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise InputError(
+            f"model.factory {config.factory}: {lazy[0]} has no shape yet (a lazy module); pass an image through the"
+            " network before you give it, or return it"
         )
     return OwnNetwork(module, config)
 

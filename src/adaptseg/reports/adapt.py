@@ -65,8 +65,11 @@ def adapt(
     Raises:
         InputError: as `adaptseg train`: data, options or the network are wrong, or the folder holds a run.
     """
+    for key, values in options.items():
+        if key in DEFAULTS and not isinstance(values, Mapping):
+            raise InputError(f"adapt: {key} is {values!r}; give its keys, such as {key}={DEFAULTS[key]}")
     levels = options.get("model", {}).get("levels") or min(2, _count_levels(network))
-    model = {"factory": f"{GIVEN}:{type(network).__name__}", "levels": levels}
+    factory = f"{GIVEN}:{type(network).__name__}"
     labelled = {"source": source, "target_labelled": target_labelled, "evaluation": evaluation}
     content: dict[str, Any] = {
         "description": f"{type(network).__name__}, adapted from Python",
@@ -77,9 +80,9 @@ def adapt(
         **options,
         **{key: {**values, **options.get(key, {})} for key, values in DEFAULTS.items()},
     }
-    content["model"] |= model
+    content["model"] |= {"factory": factory, "levels": levels}
     config = build_config(content)
-    with network_given(network):
+    with network_given(network, factory):
         train_and_report(config, Path(out), resume=resume)
         return load_model(out)
 
@@ -87,6 +90,8 @@ def adapt(
 def _domain(given: DomainLike, classes: Sequence[str] | str | None) -> dict[str, Any]:
     """Return a domain's keys, as YAML has them; the label values of a folder are those of the classes."""
     keys: dict[str, Any]
+    if not isinstance(given, str | Path | Mapping | Domain):
+        raise InputError(f"adapt: a domain is {given!r}; give a folder, the keys of a domain, or a Domain")
     if isinstance(given, Domain):
         if type(given) is not Domain:
             raise InputError(
@@ -104,6 +109,8 @@ def _domain(given: DomainLike, classes: Sequence[str] | str | None) -> dict[str,
 
 def _method(method: str | Mapping[str, Any], levels: int) -> dict[str, Any]:
     """Return a method's options with one weight per level, the last of its defaults."""
+    if not isinstance(method, str | Mapping):
+        raise InputError(f"adapt: method is {method!r}; give a method's name, or its options with name")
     options: dict[str, Any] = {"name": method} if isinstance(method, str) else dict(method)
     for name, field in method_options(str(options.get("name"))).__dataclass_fields__.items():
         if name.startswith("lambda") and isinstance(field.default, tuple):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptseg.data.files import UInt8Array
+from adaptseg.models.own_network import OwnNetwork, use_channels_last
 from adaptseg.segmenter.segmenter import Segmenter
 
 TOLERANCE = 1e-3
@@ -26,7 +27,7 @@ def fold_batch_norm(segmenter: Segmenter) -> int:
 
     The order is seen, not assumed: a picture passes through, so that networks of any making will do. Where the logits
     are others afterwards, as where a convolution feeds something else too, all stays as it was. On the CPU the
-    weights are channels-last from then on.
+    weights are channels-last from then on, unless the network fails so.
 
     Args:
         segmenter: in eval mode; it cannot be trained afterwards.
@@ -45,8 +46,22 @@ def fold_batch_norm(segmenter: Segmenter) -> int:
             setattr(*places[norm], norm)
         pairs = []
     if segmenter.mean.device.type == "cpu":
-        segmenter.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _use_channels_last(segmenter, picture)
     return len(pairs)
+
+
+def _use_channels_last(segmenter: Segmenter, picture: UInt8Array) -> None:
+    network = segmenter.network
+    if not isinstance(network, OwnNetwork):
+        return use_channels_last(network)
+    network.takes_channels_last = True
+    use_channels_last(network)
+    try:
+        segmenter.main_logits([picture])
+    except Exception:  # As `view` of a feature map does.
+        network.takes_channels_last = False
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data = tensor.data.contiguous()
 
 
 def _pairs(segmenter: Segmenter, picture: UInt8Array) -> tuple[list[tuple[nn.Conv2d, nn.BatchNorm2d]], Tensor]:
@@ -58,12 +73,13 @@ def _pairs(segmenter: Segmenter, picture: UInt8Array) -> tuple[list[tuple[nn.Con
     def after_convolution(module: nn.Module, _: object, output: Tensor) -> None:
         uses[module] += 1
         assert isinstance(module, nn.Conv2d)
-        outputs[id(output)] = (output, module)
+        if "weight" in module._parameters and not module._forward_pre_hooks:  # Else it is computed anew for each image.
+            outputs[id(output)] = (output, module)
 
     def before_norm(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         uses[module] += 1
         assert isinstance(module, nn.BatchNorm2d)
-        _, convolution = outputs.get(id(inputs[0]), (None, None))
+        _, convolution = outputs.get(id(inputs[0]), (None, None)) if inputs else (None, None)
         if convolution is not None and not module.training and module.running_mean is not None:
             found.append((convolution, module))
 

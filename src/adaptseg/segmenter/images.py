@@ -17,6 +17,7 @@ from adaptseg.errors import InputError
 
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[Any] | Tensor"
 """A file, a PIL image, an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a tensor (H, W) or (C, H, W); uint8."""
+WANTED = "give an image as a file's path, a PIL image, an array or a tensor, several as a list of them"
 CHANNELS = (1, 3, 4)
 OVERLAY_OPACITY = 0.55
 
@@ -25,7 +26,7 @@ def is_several(images: Any) -> bool:
     """Tell whether these are several images: a list, or an array or tensor of four dimensions."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim == 4
-    return isinstance(images, Sequence) and not isinstance(images, str)
+    return isinstance(images, Sequence) and not isinstance(images, str | bytes)
 
 
 def rgb_array(image: ImageLike, value_range: tuple[float, float] | None = None) -> UInt8Array:
@@ -34,7 +35,7 @@ def rgb_array(image: ImageLike, value_range: tuple[float, float] | None = None) 
     Files and PIL images are turned as their metadata say. `value_range` is that of `decode_image`.
 
     Raises:
-        InputError: the file is not a readable image, or the array has another shape or type.
+        InputError: the file is not a readable image, the array has another shape or type, or it is none of these.
     """
     if isinstance(image, str | Path):
         try:
@@ -45,6 +46,8 @@ def rgb_array(image: ImageLike, value_range: tuple[float, float] | None = None) 
         if image.mode.startswith(("I", "F")):
             raise InputError(f"a PIL image of mode {image.mode} has no known range; give its file, or 8 bits a pixel")
         return rgb_pixels(image, "the image")
+    if not isinstance(image, np.ndarray | Tensor):
+        raise InputError(f"{WANTED}; this is {type(image).__name__}")
     return _rgb(image)
 
 

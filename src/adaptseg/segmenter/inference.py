@@ -52,6 +52,17 @@ class Views:
             raise InputError(f"tiles are {self.tiles}; give at most {MAX_PIXELS} pixels")
 
     @classmethod
+    def given(cls, flip: bool, scales: Sequence[float], tiles: tuple[int, int] | None) -> Views:
+        """Return the views of a call from Python; raises `InputError` where they are no numbers, or impossible."""
+        try:
+            return cls(flip, tuple(scales), None if tiles is None else (tiles[0], tiles[1]))
+        except (TypeError, IndexError, KeyError) as error:
+            raise InputError(
+                f"scales {scales!r} or tiles {tiles!r} are no numbers; give such as scales=(0.75, 1, 1.25) and"
+                " tiles=(512, 384), width and height"
+            ) from error
+
+    @classmethod
     def parse(cls, flip: bool, scales: str, tiles: str | None) -> Views:
         """Return the views of a command line, such as scales `0.75,1,1.25` and tiles `512x384` or `512`.
 

@@ -86,7 +86,11 @@ def _initialise_own(network: OwnNetwork, weights: str) -> None:
         check_files(folder, [path.name])
     state = read_state_dict(path)
     hint = "give a state dict of the factory's network, or a run of the same factory"
-    load_state(network.module, without_prefixes(state), f"model.weights {weights}", hint=hint)
+    names = network.module.state_dict().keys()
+    # Most of the network's names win: a part of it may itself be called `module`, as runs and DataParallel call it all.
+    unwrapped = {name.removeprefix("module."): value for name, value in state.items()}
+    state = max((without_prefixes(state), unwrapped, state), key=lambda named: len(named.keys() & names))
+    load_state(network.module, state, f"model.weights {weights}", hint=hint)
 
 
 def initialise_from(network: SegmentationNetwork, state: Mapping[str, Tensor], model: ModelConfig) -> list[str]:

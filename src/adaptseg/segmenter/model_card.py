@@ -185,7 +185,8 @@ def _head(card: Mapping[str, Any]) -> Iterator[str]:
 def _network(model: Mapping[str, Any]) -> str:
     if model.get("factory"):
         return f"The network is its author's own, {for_markdown(model['factory'])}"
-    head = f"{model['head'] or 'light'} decode head" if model["backbone"].startswith(("mit", "dino")) else "DeepLab-v2"
+    with_head = model["backbone"].startswith(("mit", "dino", "efficientnet"))
+    head = f"{model['head'] or 'light'} decode head" if with_head else "DeepLab-v2"
     return f"{model['backbone']} (width {model['width']}), {head}"
 
 

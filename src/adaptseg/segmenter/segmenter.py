@@ -125,10 +125,10 @@ class Segmenter(nn.Module):
         size = "images at their own size"
         if self.input_size:
             size = f"images at {self.input_size[0]}x{self.input_size[1]} ({self.resize})"
-        backbone = getattr(getattr(self.network, "config", None), "backbone", type(self.network).__name__)
+        name = getattr(getattr(self.network, "config", None), "name", type(self.network).__name__)
         return (
             f"Segmenter of {len(self.label_space)} classes: {', '.join(self.label_space.classes)}\n"
-            f"  {backbone}, {size}, {self.preprocessing} preprocessing\n"
+            f"  {name}, {size}, {self.preprocessing} preprocessing\n"
             f"  from {self.origin}, on {self.mean.device}"
         )
 
@@ -175,7 +175,7 @@ class Segmenter(nn.Module):
             InputError: the file is not a readable image, the array has another shape or type, a view is impossible
                 or has more than `MAX_PIXELS`, or memory does not suffice.
         """
-        views = inference.Views(flip, tuple(scales), tiles)
+        views = inference.Views.given(flip, scales, tiles)
         if is_several(image):
             return [inference.predict(self, [rgb_array(one, self.value_range)], views)[0].train_ids for one in image]  # type: ignore[union-attr]
         return inference.predict(self, [rgb_array(image, self.value_range)], views)[0].train_ids  # type: ignore[arg-type]
@@ -194,9 +194,8 @@ class Segmenter(nn.Module):
         tiles: tuple[int, int] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return the probability of each class, float32 (C, H, W), of one image; else as `predict`."""
-        return inference.probabilities(
-            self, rgb_array(image, self.value_range), inference.Views(flip, tuple(scales), tiles)
-        )
+        views = inference.Views.given(flip, scales, tiles)
+        return inference.probabilities(self, rgb_array(image, self.value_range), views)
 
     def save_pretrained(self, folder: str | Path, license: str | None = None) -> None:
         """Write model.safetensors, config.json and a model card; `from_pretrained` and `load_model` read the folder.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from operator import index
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from adaptseg.config import DomainConfig, ModelConfig
 from adaptseg.data.geometry import KEEP, SQUEEZE, TO_HEIGHT
@@ -20,7 +21,7 @@ from adaptseg.errors import InputError
 from adaptseg.models.build import build_network
 from adaptseg.models.factories import require_trust
 from adaptseg.models.network import SegmentationNetwork
-from adaptseg.models.own_network import is_network_given
+from adaptseg.models.own_network import given_network
 from adaptseg.segmenter.checkpoint_card import check_files
 from adaptseg.segmenter.preprocessing import PREPROCESSING
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict, shape_of
@@ -54,9 +55,16 @@ def segmenter_card(segmenter: Segmenter) -> dict[str, Any]:
 
 
 def weight_bytes(segmenter: Segmenter, metadata: dict[str, str] | None = None) -> bytes:
-    """Return the raw network's weights as the content of a safetensors file."""
-    state = {name: value.detach().cpu().contiguous() for name, value in segmenter.network.state_dict().items()}
-    return save(state, metadata)  # Not save_file, which lets nobody else read the file.
+    """Return the raw network's weights as the content of a safetensors file.
+
+    What has two names in the network (a head at two places) is written twice: the format shares no memory.
+    """
+    return save(own_copies(segmenter.network.state_dict()), metadata)  # Not save_file: nobody else may read its files.
+
+
+def own_copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict on the CPU whose tensors share no memory, as safetensors wants them."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
 def save_segmenter(folder: Path, segmenter: Segmenter, write: Callable[[str, bytes], object] | None = None) -> None:
@@ -143,7 +151,7 @@ def read_card_and_weights(card: str, where: str, weights: Path) -> tuple[Segment
     model, settings = _read_card(card, where)
     state = read_state_dict(weights)
     stem = state.get("features.0.weight" if model.backbone == "vgg16" else "conv1.weight")
-    if model.factory is not None and not is_network_given():
+    if model.factory is not None and given_network(model) is None:
         require_trust(model, where)
     elif stem is not None and stem.shape[:1] != (model.width,):  # Before memory is taken for a network of that width.
         raise InputError(

@@ -37,7 +37,7 @@ from adaptseg.segmenter.checkpoint_card import (
     read_card,
 )
 from adaptseg.segmenter.state_dicts import load_state, read_state_dict
-from adaptseg.segmenter.weights import SEGMENTER_WEIGHTS, save_segmenter
+from adaptseg.segmenter.weights import SEGMENTER_WEIGHTS, own_copies, save_segmenter
 from adaptseg.text import plain
 
 METHOD_WEIGHTS = "method.safetensors"
@@ -115,14 +115,14 @@ def _reason(error: Exception) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0]
+    return str(error).strip().splitlines()[0]
 
 
 def _write(folder: CheckedFolder, state: TrainingState) -> None:
     save_segmenter(folder.folder, state.method.segmenter, folder.write_bytes)
     weights = state.method.state_dict().items()
-    own = {name: x.detach().cpu().contiguous() for name, x in weights if not name.startswith("segmenter.")}
-    folder.write_bytes(METHOD_WEIGHTS, save(own))
+    own = {name: value for name, value in weights if not name.startswith("segmenter.")}
+    folder.write_bytes(METHOD_WEIGHTS, save(own_copies(own)))
     optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
     with folder.open(TRAINING_STATE) as file:
         torch.save({"optimizers": optimizers}, cast(IO[bytes], file))

@@ -41,6 +41,7 @@ from adaptseg.experiment import write_config
 from adaptseg.methods import build_method
 from adaptseg.methods.base import build_segmenter
 from adaptseg.methods.optimizers import poly_factor, set_learning_rates
+from adaptseg.models.own_network import use_channels_last
 from adaptseg.predict.predictions import prediction_strip
 from adaptseg.progress import Progress
 from adaptseg.segmenter.checkpoint_card import checkpoint_name
@@ -96,7 +97,7 @@ def train(config: ExperimentConfig, run: Path, resume: bool = False, allow_chang
         terms = license_of(config.model)
         print(f"adaptseg: initial weights {config.model.weights}, licence {terms}", file=sys.stderr, flush=True)
     method = build_method(segmenter, config).to(device)
-    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    use_channels_last(method)
     domains = open_domains(config, method.uses_target)
     method.segmenter.values = domains.source.class_values()
     method.segmenter.value_range = domains.value_range
