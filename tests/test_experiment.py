@@ -186,6 +186,14 @@ def test_paths_are_relative_to_the_folder_of_the_file(
         own(tmp_path / "a", two_folders)
 
 
+def test_teachers_are_relative_to_the_folder_of_the_file(two_folders: dict[str, Any], tmp_path: Path) -> None:
+    two_folders["method"] = {"name": "distill", "teachers": ["../runs/large", "https://host/x.pth"]}
+    assert vars(own(tmp_path / "a", two_folders).method)["teachers"] == [
+        str(tmp_path / "runs/large"),
+        "https://host/x.pth",
+    ]
+
+
 @pytest.mark.parametrize("weights", ["nvidia/mit-b5", "https://host/x.pth", "imagenet"])
 def test_names_are_no_paths(weights: str, two_folders: dict[str, Any], tmp_path: Path) -> None:
     two_folders |= {"model": {"weights": weights}}

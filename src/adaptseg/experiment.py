@@ -104,6 +104,10 @@ def with_absolute_paths(content: Mapping[str, Any], folder: Path) -> dict[str, A
             model = placed({**model, "factory_folder": model.get("factory_folder") or "."}, "factory_folder")
         local = isinstance(model.get("weights"), str) and _is_local(model["weights"], folder)
         content["model"] = placed(model, "weights") if local else model
+    method = content.get("method")
+    if isinstance(method, Mapping) and isinstance(method.get("teachers"), list):
+        teachers = [_below(folder, run) if "://" not in str(run) else run for run in method["teachers"]]
+        content["method"] = {**method, "teachers": teachers}
     return content
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adaptseg.config import DomainConfig
+from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.layouts.shapes import Runs
 from adaptseg.errors import InputError
 from tests.data.test_own_data_forms import HEIGHT, VALUES, WIDTH, folder, layout
@@ -194,3 +196,79 @@ def test_shapes_without_area_are_refused(tmp_path: Path) -> None:
     text = _labelme([{"label": "road", "points": [[0, 0], [3, 3]], "shape_type": "line"}])
     with pytest.raises(InputError, match="a line of class 'road', which has no area"):
         layout(folder(tmp_path, lambda path: path.write_text(text), ".json")).label(0)
+
+
+def cvat_image(shapes: str) -> str:
+    return (
+        f'<?xml version="1.0"?><annotations><image name="a.png" width="41" height="31">{shapes}</image></annotations>'
+    )
+
+
+def test_cvat_shapes_that_are_turned_or_round(tmp_path: Path) -> None:
+    root = folder(tmp_path, lambda path: None, names=("a",))
+    file = root / "annotations.xml"
+    rows, columns = np.mgrid[:31, :41] - np.array([15, 20]).reshape(2, 1, 1)
+    ellipse = (columns / 12) ** 2 + (rows / 5) ** 2 <= 1
+    turned = (np.abs(columns) <= 4) & (np.abs(rows) <= 10)
+    for shapes, expected in (
+        ('<ellipse label="road" cx="20" cy="15" rx="12" ry="5"/>', ellipse),
+        ('<ellipse label="road" cx="20" cy="15" rx="5" ry="12" rotation="90"/>', ellipse),
+        ('<box label="road" xtl="10" ytl="11" xbr="30" ybr="19" rotation="90"/>', turned),
+        ('<box label="road" xtl="16" ytl="5" xbr="24" ybr="25"/>', turned),
+        ('<tag label="rain"/><box label="road" xtl="16" ytl="5" xbr="24" ybr="25"/>', turned),
+    ):
+        file.write_text(cvat_image(shapes))
+        found = layout(root, classes=None, labels=file.name).label(0) > 0
+        assert found[expected].all(), shapes
+        # Borders belong to shapes, as LabelMe has them.
+        assert not found[cv2.dilate(expected.astype(np.uint8), np.ones((3, 3))) == 0].any(), shapes
+    for kind in ("cuboid", "skeleton", "points"):
+        file.write_text(cvat_image(f'<{kind} label="road" points="0,0;3,3"/>'))
+        with pytest.raises(InputError, match=f"a {kind} of class 'road', which has no area; draw a polygon"):
+            layout(root, classes=None, labels=file.name)
+
+
+def test_rectangles_of_four_corners(tmp_path: Path) -> None:
+    text = _labelme([{"label": "road", "points": ROAD, "shape_type": "rectangle"}])
+    np.testing.assert_array_equal(
+        layout(folder(tmp_path, lambda path: path.write_text(text), ".json"), classes=None).label(0),
+        (ROAD_THEN_CAR > 0).astype(np.uint8),
+    )
+
+
+@pytest.mark.parametrize("form", ["coco", "panoptic", "cvat"])
+def test_an_image_that_is_listed_twice_is_refused(form: str, tmp_path: Path) -> None:
+    """The last entry would win, and the first one's shapes be lost."""
+    root = folder(tmp_path, lambda path: None, names=("a",))
+    images = [{"id": number, "file_name": "a.png"} for number in (7, 9)]
+    content: dict[str, Any] = {"images": images, "categories": [{"id": 4, "name": "road"}]}
+    segments = {"segments_info": [{"id": 1, "category_id": 4}], "file_name": "a.png"}
+    drawn = {"category_id": 4, "segmentation": [flat(ROAD)]}
+    content["annotations"] = [{"image_id": 7, **(segments if form == "panoptic" else drawn)}]
+    twice = "<annotations><image name='a.png'/><image name='a.png'/></annotations>"
+    text = twice if form == "cvat" else json.dumps(content)
+    file = root / ("labels.xml" if form == "cvat" else "labels.json")
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"labels\.\w+: 1 images are listed twice, such as a\.png; if they"):
+        layout(root, classes=None, labels=file.name)
+
+
+def test_an_annotation_that_could_be_of_two_images_is_refused(tmp_path: Path) -> None:
+    content = coco([{"id": 1, "image_id": 9, "category_id": 4, "segmentation": [flat(ROAD)]}])
+    for camera in ("front", "rear"):
+        folder(tmp_path / "images" / camera, lambda path: None, names=("b",))
+        (tmp_path / "images" / camera / "images" / "b.png").rename(tmp_path / "images" / camera / "b.png")
+    (tmp_path / "coco.json").write_text(content)
+    keys = {"images": "images/*/{name}.png", "labels": "coco.json", "classes": None}
+    with pytest.raises(InputError, match=r"coco\.json: b\.png could be image front/b or rear/b; give it the folder"):
+        layout(tmp_path, **keys)
+    (tmp_path / "coco.json").write_text(content.replace('"b.png"', '"rear/b.png"'))
+    assert list(layout(tmp_path, unlabelled="skip", **keys).names) == ["rear/b"]
+
+
+def test_roots_of_several_formats_are_refused(tmp_path: Path) -> None:
+    folder(tmp_path / "x", lambda path: path.write_text(PER_IMAGE["labelme"]), ".json")
+    (folder(tmp_path / "y", lambda path: None) / "labels" / "all.json").write_text(ANNOTATED["coco polygons"])
+    for roots in ("xy", "yx"):
+        with pytest.raises(InputError, match=r"labels of several formats \(coco, labelme\); export them in one"):
+            open_layout(DomainConfig(layout="folder", root=[str(tmp_path / root) for root in roots], labelled=True))

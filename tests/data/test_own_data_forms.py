@@ -163,6 +163,25 @@ def test_pairing_by_templates(tmp_path: Path) -> None:
             layout(tmp_path, images=template)
 
 
+def test_labels_of_several_images_are_noted(tmp_path: Path) -> None:
+    """Renderings of a scene in sun and rain may share a label; those of two cameras may not."""
+    for weather in ("rain", "sun"):
+        folder(tmp_path / weather, Image.fromarray(VALUES).save)
+    (tmp_path / "sun" / "labels").rename(tmp_path / "labels")
+    keys = {"images": "*/images/{name}.png", "labels": "labels/{name}.png"}
+    note = next(note for note in layout(tmp_path, **keys).notes if "several" in note)
+    assert "2 labels are of several images each, such as labels/a.png of rain/a, sun/a; where those are diff" in note
+
+
+def test_names_with_two_suffixes(tmp_path: Path) -> None:
+    text = '{"shapes": [], "imageWidth": 16, "imageHeight": 12}'
+    root = folder(tmp_path, lambda path: path.write_text(text), ".json", names=("a", "scan.tif", "b.heic"))
+    found = layout(root, classes=["road", "car"])
+    assert dict(zip(found.names, found.label_files, strict=True)) == {
+        name: f"labels/{name}.json" for name in ("a", "scan.tif", "b.heic")
+    }
+
+
 def test_several_roots_lists_and_parts(tmp_path: Path) -> None:
     write = Image.fromarray(VALUES).save
     roots = [str(folder(tmp_path / name, write, names=("a", "b", "c"))) for name in ("x", "y")]

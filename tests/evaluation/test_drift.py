@@ -147,7 +147,15 @@ def test_the_command(
     kept.unlink()
     main(["drift", str(run), str(tmp_path / "dark"), "--json", str(tmp_path / "drift.json"), "--device", "cpu"])
     assert json.loads((tmp_path / "drift.json").read_text())["distances"] == before, "measured on the target again"
+    left = sorted(target.iterdir())[:8]
     for path in target.iterdir():
+        if path not in left:
+            path.unlink()
+    with pytest.raises(SystemExit):
+        main(["drift", str(run), str(tmp_path / "dark"), "--device", "cpu"])
+    assert "8 target images" in (line := capsys.readouterr().err.splitlines()[-1])
+    assert "put them back" not in line
+    for path in left:
         path.unlink()
     with pytest.raises(SystemExit):
         main(["drift", str(run), str(tmp_path / "dark"), "--device", "cpu"])

@@ -14,7 +14,7 @@ from adaptseg.cli import main
 from adaptseg.data.dataset import Sample
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.evaluation.signals import Matrix, Signals, observe
-from adaptseg.evaluation.trust import judge
+from adaptseg.evaluation.trust import figures, judge
 from adaptseg.segmenter.segmenter import Segmenter
 from tests.evaluation.test_selection import Colours
 
@@ -54,6 +54,14 @@ def test_a_broken_run_raises_an_alarm(kind: str) -> None:
     assert any(words in alarm for alarm in found.alarms)
     assert found.lines[0].startswith("alarm: ")
     assert len(found.lines) <= 3
+
+
+def test_source_images_that_are_void_altogether_say_nothing() -> None:
+    seen = Signals(np.zeros_like(GOOD.source), GOOD.mirrored, GOOD.other, 0.2)
+    found = judge(seen, CLASSES)
+    assert (found.alarms, len(found.notes)) == ((), 1)
+    assert "nothing can be said" in found.notes[0]
+    assert figures(seen) == {}
 
 
 def test_frequencies_that_source_only_has_too_are_not_the_adaptations_fault() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,12 @@ def test_views_that_agree_disagree_by_nothing() -> None:
     assert found.disagreement[0] == pytest.approx(0, abs=1e-6)
     assert found.disagreement[1] > 0.01
     assert found.features.shape == (2, 3)  # Without a classifier: the mean probabilities.
+
+
+def test_names_that_are_no_text_are_refused_before_anything_is_predicted(
+    run: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photographs / "seen.png").rename(os.fsdecode(os.fsencode(photographs) + b"/caf\xe9.png"))
+    with pytest.raises(SystemExit):
+        suggest(run, photographs, tmp_path / "to-label", "-n", "2")
+    assert "1 file names are no UTF-8: caf?; rename the files" in capsys.readouterr().err

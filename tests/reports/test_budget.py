@@ -17,6 +17,7 @@ from PIL import Image
 from adaptseg.cli import main
 from adaptseg.config import DomainConfig, ExperimentConfig
 from adaptseg.data.dataset import Domain
+from adaptseg.data.domains import list_domains
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
@@ -24,6 +25,7 @@ from adaptseg.methods.configuration import build_config
 from adaptseg.reports.budget import plan as planning
 from adaptseg.reports.budget.plan import ADAPTED, LABELS_ALONE, SOURCE_ONLY
 from adaptseg.reports.budget.pool import LabelPool, open_pool
+from adaptseg.reports.budget.results import how
 from adaptseg.reports.budget.study import open_budget
 from adaptseg.reports.budget.verdict import verdict
 from adaptseg.reports.compare import is_finished, train_seeds
@@ -188,6 +190,19 @@ def test_the_runs_and_their_configurations(tmp_path: Path) -> None:
     assert longer.config.train.steps == 7
 
 
+def test_what_labels_alone_have_seen_is_said(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"seeds": [0], "out": tmp_path, "alone": "same-method"}
+    config = build_config(STREETS)
+    assert "All begin with" not in how(open_budget("x", config, "2", **asked))
+    begun = replace(config, model=replace(config.model, weights="runs/mine"))
+    assert how(open_budget("x", begun, "2", **asked)).endswith(
+        "All begin with the weights runs/mine: what these have seen, labels alone have seen too."
+    )
+    taught = build_config(STREETS, ["--method.name=distill", "--method.teachers=[runs/large]"])
+    assert how(open_budget("x", taught, "2", **asked)).endswith("so from what those have seen.")
+    assert "teachers" not in how(open_budget("x", taught, "2", **asked | {"alone": "supervised"}))
+
+
 def test_experiments_without_such_a_curve(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"seeds": [0], "out": tmp_path, "alone": "supervised"}
 
@@ -224,6 +239,31 @@ def test_a_measured_range_of_values_is_no_other_configuration(tmp_path: Path) ->
         is_finished(run, other)
 
 
+def test_label_maps_of_numbers_and_names_are_no_other_configuration(tmp_path: Path) -> None:
+    content = small_experiment(tmp_path)
+    del content["source"]["classes"]
+    content["source"]["label_map"] = {0: "road", "1": "car", "2": "sky", "default": "void"}
+    config = build_config(content, ["--train.steps=1", "--train.tensorboard=false"])
+    (run,) = train_seeds("own", config, tmp_path / "runs", [0], reuse=False).runs
+    assert is_finished(run, config)
+    content["source"]["label_map"] = {0: "car", "1": "road", "2": "sky", "default": "void"}
+    with pytest.raises(InputError, match=r"label_map\.0: road -> car; .*label_map\.1: car -> road"):
+        is_finished(run, build_config(content, ["--train.steps=1", "--train.tensorboard=false"]))
+
+
+def test_few_annotations_need_not_name_every_class(tmp_path: Path) -> None:
+    content = small_experiment(tmp_path)
+    write_images(tmp_path / "labelled", ["a", "b", "c"], labels=False)
+    (tmp_path / "labelled" / "labels").mkdir()
+    for name, classes in (("a", CLASSES[:2]), ("b", CLASSES[1:]), ("c", CLASSES[:1])):
+        shapes = [{"label": each, "points": [[0, 0], [9, 0], [9, 9]]} for each in classes]
+        text = json.dumps({"shapes": shapes, "imageWidth": 64, "imageHeight": 48})
+        (tmp_path / "labelled" / "labels" / f"{name}.json").write_text(text)
+    pool = open_pool(build_config(content | {"target_labelled": {"root": str(tmp_path / "labelled")}}))
+    config = replace(build_config(content), source=DomainConfig(), target_labelled=pool.labelled(["a"]))
+    assert set(CLASSES) <= set(list_domains(config, uses_target=False).source.layout.raw_classes.values())
+
+
 def test_which_images_may_be_labelled(tmp_path: Path) -> None:
     content = small_experiment(tmp_path)
     write_images(tmp_path / "labelled", ["a", "b", "c[1]"], labels=True)
@@ -248,6 +288,13 @@ def test_which_images_may_be_labelled(tmp_path: Path) -> None:
         open_pool(build_config(content | {"target_labelled": same}))
 
     suggestion = tmp_path / "suggestion.json"
+    digests = {name: digest.hex() for name, digest in open_pool(config).digests.items()}
+    rows = [{"name": "elsewhere/b", "digest": digests["b"]}, {"name": "a"}]
+    suggestion.write_text(json.dumps({"images": rows}))
+    assert open_pool(config, suggestion).names(0, 2) == ["b", "a"]
+    suggestion.write_text(json.dumps({"images": [{"name": "a", "digest": 32 * "0"}]}))
+    with pytest.raises(InputError, match="1 of 1 images have other pixels than those of their names here: a; give"):
+        open_pool(config, suggestion)
     suggestion.write_text(json.dumps({"images": [{"rank": 1, "name": "c[1]"}, {"rank": 2, "name": "a"}]}))
     assert open_pool(config, suggestion).names(5, 1) == ["c[1]"]
     for text, message in (

@@ -269,6 +269,9 @@ def test_the_source_only_run_is_found_beside(copied: Path) -> None:
     content = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump(content | {"protocol": ["road", "sky"]}))
     assert find_baseline(run) is None  # another protocol is another task
+    labelled = {"layout": "folder", "root": "labelled", "classes": content["label_space"]}
+    config.write_text(yaml.safe_dump(content | {"target_labelled": labelled}))
+    assert find_baseline(run) is None  # it has seen labels of the target
     config.write_text("no: experiment")
     assert find_baseline(run) is None
 

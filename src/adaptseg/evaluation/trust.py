@@ -57,6 +57,8 @@ def judge(seen: Signals, classes: tuple[str, ...]) -> Trust:
         classes: names.
     """
     source, target = seen.source.sum(1), seen.mirrored.sum(1)
+    if not source.sum():
+        return Trust((), ("no pixel of the source images looked at has a class to train: nothing can be said",))
     accuracy, agreement = agreeing(seen.source), agreeing(seen.mirrored)
     distance = class_frequency_distance(source, target)
     usual = 0.0 if seen.other is None else class_frequency_distance(source, seen.other.sum(0))
@@ -77,6 +79,8 @@ def judge(seen: Signals, classes: tuple[str, ...]) -> Trust:
 def figures(seen: Signals) -> dict[str, float | None]:
     """Return the signals as `result.json` has them."""
     source = seen.source.sum(1)
+    if not source.sum():
+        return {}
     return {
         "source_accuracy": agreeing(seen.source),
         "mirror_agreement": agreeing(seen.mirrored),

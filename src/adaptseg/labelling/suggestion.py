@@ -18,6 +18,7 @@ from adaptseg.data.domains import with_value_range
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.films import FilmTree
 from adaptseg.data.layouts.paired_files import Files, Layout
+from adaptseg.data.layouts.pairing import few
 from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.leakage import pixel_digest
 from adaptseg.errors import InputError
@@ -87,8 +88,9 @@ def suggest(
         model: the run, or another model.
 
     Raises:
-        InputError: no image can be read, or fewer are left.
+        InputError: no image can be read, or fewer are left, or a name is no text.
     """
+    _require_text(images.names)
     labelled = [*labelled, *_of_run(model, "target_labelled", images)]
     known = [measure(segmenter, Reading(layout, "looking at labelled images")) for layout in labelled]
     evaluated = {
@@ -102,6 +104,14 @@ def suggest(
         raise InputError(f"none of {len(images.names)} images can be read; convert them to PNG or JPEG")
     signals = replace(signals, place=np.array(reading.places))
     return select(signals, count, by, seed, _joined(known, signals), evaluated)
+
+
+def _require_text(names: Sequence[str]) -> None:
+    """Refuse names whose bytes are no UTF-8, as of archives from elsewhere: no list can hold them."""
+    readable = [name.encode(errors="replace").decode() for name in names]
+    odd = [text for name, text in zip(names, readable, strict=True) if text != name]
+    if odd:
+        raise InputError(f"{len(odd)} file names are no UTF-8: {few(odd)}; rename the files")
 
 
 def _joined(known: Sequence[Signals], like: Signals) -> Signals:

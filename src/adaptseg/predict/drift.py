@@ -70,12 +70,13 @@ def run_reference(run: Path, segmenter: Segmenter) -> Reference:
     config = build_config(read_experiment(str(run))[1])
     try:
         samples = spaced_samples(target_domain(config))
-        return reference_of(looks(segmenter, (sample.image for sample in samples)), str(run))
+        seen = looks(segmenter, (sample.image for sample in samples))
     except InputError as error:
         raise InputError(
             f"{run}: has no {TARGET_LOOK} of its last checkpoint, and its target images cannot be measured ({error});"
             " put them back where its config.yaml says, or train again"
         ) from error
+    return reference_of(seen, str(run))
 
 
 def _images(segmenter: Segmenter, files: Sequence[Path], read: list[Path], unread: list[str]) -> Iterator[UInt8Array]:

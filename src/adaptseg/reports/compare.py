@@ -91,7 +91,9 @@ def is_finished(run: Path, config: ExperimentConfig) -> bool:
     stored = build_config(read_experiment(str(run))[1])
     if config.target.value_range is None:  # Training has measured it.
         config = replace(config, target=replace(config.target, value_range=stored.target.value_range))
-    differing = differences(to_dict(stored), with_absolute_paths(to_dict(config), Path.cwd()))
+    asked = with_absolute_paths(to_dict(config), Path.cwd())
+    # As JSON: keys of a label map are numbers in one file and text in another.
+    differing = differences(*(json.loads(json.dumps(content)) for content in (to_dict(stored), asked)))
     if stored.train.steps != config.train.steps:
         differing.append(f"train.steps: {stored.train.steps} -> {config.train.steps}")
     if differing:

@@ -125,7 +125,9 @@ def _finished_source_only(places: Sequence[Path]) -> Iterator[Run]:
         try:
             # The result is small and the configuration slow to read.
             if (_read_result(place / "result.json") or {}).get("method") == SOURCE_ONLY:
-                yield read_run(place)
+                run = read_run(place)
+                if not run.config.has_target_labelled:
+                    yield run
         except (InputError, OSError):
             continue  # A broken neighbour is nobody's baseline.
 

@@ -297,6 +297,6 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
     if key in WITHOUT_EFFECT:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
+        keys = sorted(old.keys() | new.keys(), key=str)
         return [line for k in keys for line in differences(old.get(k), new.get(k), f"{key}.{k}" if key else str(k))]
     return [] if old == new else [f"{key}: {old} -> {new}"]

@@ -107,24 +107,33 @@ def matched(known: Mapping[str, Any], names: Sequence[str], where: str) -> dict[
     What ends as one image's whole name, in folders, is no other image's.
 
     Raises:
-        InputError: several annotations could be an image's.
+        InputError: several annotations could be an image's, or one could be several images'.
     """
     by_end: dict[str, list[str]] = {}
     for file in known:
-        parts = PurePosixPath(file.replace("\\", "/")).with_suffix("").parts
-        for start in range(len(parts)):
-            by_end.setdefault("/".join(parts[start:]), []).append(file)
-    found, taken = {}, set[str]()
-    for parts in sorted((PurePosixPath(name).parts for name in names), key=len, reverse=True):
-        name = "/".join(parts)
+        folders = PurePosixPath(file.replace("\\", "/")).with_suffix("").parts
+        for start in range(len(folders)):
+            by_end.setdefault("/".join(folders[start:]), []).append(file)
+    longest_first = sorted(names, key=lambda name: -name.count("/"))
+    image_of: dict[str, str] = {}
+    for name in longest_first:
+        if "/" in name and len(files := by_end.get(name, [])) == 1:
+            image_of.setdefault(files[0], name)
+    file_of, taken = {name: file for file, name in image_of.items()}, set(image_of)
+    for name in longest_first:
+        parts = name.split("/")
         ends = (by_end.get("/".join(parts[start:]), []) for start in range(len(parts)))
         files = next(filter(None, ([file for file in files if file not in taken] for files in ends)), [])
+        if name in file_of or not files:
+            continue
         if len(files) > 1:
             raise InputError(f"{where}: {few(files)} could all be image {name}; give images the folder that they name")
-        if files:
-            found[name] = known[files[0]]
-            taken |= {files[0]} if len(parts) > 1 and files == by_end.get(name) else set()
-    return {name: found[name] for name in names if name in found}
+        if (other := image_of.setdefault(files[0], name)) != name:
+            raise InputError(
+                f"{where}: {files[0]} could be image {other} or {name}; give it the folder of the one that it is"
+            )
+        file_of[name] = files[0]
+    return {name: known[file_of[name]] for name in names if name in file_of}
 
 
 def class_codes(

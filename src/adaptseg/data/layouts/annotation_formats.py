@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,7 +22,9 @@ ONE_FILE = ("coco", "coco_panoptic", "cvat", "labelstudio")
 """Formats that hold all images in one file."""
 SUFFIXES = {"labelme": ".json", "cityscapes": ".json", "supervisely": ".json", "yolo": ".txt"}
 """Formats with a file for each image."""
-NO_AREA = ("line", "linestrip", "point", "points", "polyline", "keypoints", "graph")
+ELLIPSE_CORNERS = 180
+"""Of the polygon that stands for an ellipse."""
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,21 @@ def _refuse_line(kind: str, name: str) -> InputError:
 
 
 def _rectangle(name: str, corners: Sequence[Any]) -> Polygon:
-    (left, top), (right, bottom) = corners[0], corners[1]
+    """Return a rectangle of two opposite corners, or of all four."""
+    if len(corners) > 2:
+        return Polygon(name, corners)
+    (left, top), (right, bottom) = corners
     return Polygon(name, [(left, top), (right, top), (right, bottom), (left, bottom)])
+
+
+def _once(files: Sequence[str]) -> None:
+    """Raise `InputError` where annotations list an image twice: one entry's shapes would hide the other's."""
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"{len(twice)} images are listed twice, such as {twice[0]}; if they are different images, give their names"
+            " the folders, or else one of the entries must go"
+        )
 
 
 def labelme(content: Any) -> Drawing:
@@ -148,6 +165,7 @@ def coco(content: Any) -> dict[str, Drawing]:
         else:
             drawn = [Polygon(name, ring) for ring in segmentation]
         shapes[annotation["image_id"]] += drawn
+    _once([str(image["file_name"]) for image in content["images"]])
     return {
         str(image["file_name"]): Drawing(_size(image.get("width"), image.get("height")), shapes[image["id"]])
         for image in content["images"]
@@ -158,6 +176,7 @@ def coco_panoptic(content: Any) -> dict[str, Panoptic]:
     """Read COCO's panoptic annotations: file name of the image -> its picture of segments."""
     names = _coco_names(content)
     images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+    _once(list(images.values()))
     return {
         images[annotation["image_id"]]: Panoptic(
             str(annotation["file_name"]),
@@ -177,6 +196,7 @@ def cvat(data: bytes, where: str) -> dict[str, Drawing]:
         raise InputError(f"{where}: declares XML entities, which CVAT does not; export it again")
     try:
         root = ElementTree.fromstring(data)
+        _once([str(image.attrib["name"]) for image in root.iter("image")])
         return {str(image.attrib["name"]): _cvat_image(image) for image in root.iter("image")}
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -196,14 +216,30 @@ def _cvat_shape(item: ElementTree.Element) -> Iterator[Shape]:
     if item.tag == "polygon":
         yield Polygon(name, [point.split(",") for point in get("points").split(";")])
     elif item.tag == "box":
-        yield _rectangle(name, [(get("xtl"), get("ytl")), (get("xbr"), get("ybr"))])
+        left, top, right, bottom = (float(get(key)) for key in ("xtl", "ytl", "xbr", "ybr"))
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        yield Polygon(name, _turned(corners, ((left + right) / 2, (top + bottom) / 2), item))
+    elif item.tag == "ellipse":
+        x, y, across, down = (float(get(key)) for key in ("cx", "cy", "rx", "ry"))
+        angles = [2 * math.pi * number / ELLIPSE_CORNERS for number in range(ELLIPSE_CORNERS)]
+        ring = [(x + across * math.cos(angle), y + down * math.sin(angle)) for angle in angles]
+        yield Polygon(name, _turned(ring, (x, y), item))
     elif item.tag == "mask":
         counts = [int(count) for count in get("rle").split(",")]
-        left, top, width, height = (int(get(key)) for key in ("left", "top", "width", "height"))
+        corner, width, height = (int(get("left")), int(get("top"))), int(get("width")), int(get("height"))
         counts.append(width * height - sum(counts))  # CVAT may leave out the last run outside.
-        yield Runs(name, counts, (height, width), (left, top), by_columns=False)
-    elif item.tag in NO_AREA:
+        yield Runs(name, counts, (height, width), corner, by_columns=False)
+    elif item.tag != "tag":  # Which is of the whole image.
         raise _refuse_line(item.tag, name)
+
+
+def _turned(points: Sequence[tuple[float, float]], centre: tuple[float, float], item: ElementTree.Element) -> Points:
+    """Turn points about a centre by a shape's `rotation`, in degrees and clockwise."""
+    angle = math.radians(float(item.get("rotation", 0)))
+    if not angle:
+        return points
+    (x, y), cosine, sine = centre, math.cos(angle), math.sin(angle)
+    return [(x + (a - x) * cosine - (b - y) * sine, y + (a - x) * sine + (b - y) * cosine) for a, b in points]
 
 
 def labelstudio(content: Any) -> dict[str, Drawing]:

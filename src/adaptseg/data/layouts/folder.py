@@ -160,9 +160,11 @@ def _add_unlabelled(pairs: Pairs, name: str, file: str, every: int) -> None:
 
 def _no_images(config: DomainConfig, root: Path, unread: Sequence[str], images: Place) -> InputError:
     seen = f"; it has {len(unread)} other files: {few(unread)}" if unread else ""
+    keys = [f"{key} {value}" for key, value in (("images", config.images), ("split", config.split)) if value]
+    asked = f" match {', '.join(keys)}" if keys else ""
     return InputError(
-        f"{root / images.folder}: no images match images {config.images}, split {config.split}{seen}; put files with"
-        f" one of {', '.join(sorted(IMAGE_SUFFIXES))} there"
+        f"{root / images.folder}: no images{asked}{seen}; put files with one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+        " there"
     )
 
 
@@ -170,6 +172,11 @@ def _joined(found: Sequence[Pairs]) -> Pairs:
     """Return the samples of several roots as those of one, names preceded by their root's."""
     joined = Pairs(FilmTree(Path()))
     folders = [pairs.tree.root.name for pairs in found]
+    if len(kinds := {(pairs.label_format, bool(pairs.known)) for pairs in found}) > 1:
+        raise InputError(
+            f"{', '.join(str(pairs.tree.root) for pairs in found)}: labels of several formats"
+            f" ({', '.join(sorted(kind for kind, _ in kinds))}); export them in one"
+        )
     for number, pairs in enumerate(found):
         prefix = folders[number] if folders.count(folders[number]) == 1 else f"{folders[number]}-{number}"
         joined.names += [f"{prefix}/{name}" for name in pairs.names]

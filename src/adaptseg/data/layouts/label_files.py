@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -104,14 +104,30 @@ def add_labelled(pairs: Pairs, config: DomainConfig, images: Place, found: Found
     by_key = _partners(pairs, labels, name_only=images.depth != where.depth)
 
     def partner(key: tuple[str, ...]) -> str | None:
-        return by_key.get(key[-1:] if images.depth != where.depth else key)
+        short = key[-1:] if images.depth != where.depth else key
+        return by_key.get(short) or _with_suffix(by_key, short)
 
     _add(pairs, config, images, found, {key: label for key in found.files if (label := partner(key))}, labels, text)
+    pairs.notes += _shared_note(pairs, root)
     used = {*pairs.labels, *found.files.values()}
     spare = [name for name in labels.files.values() if name not in used]
     if spare:
         pairs.notes.append(f"{pairs.tree.where(where.folder)}: {len(spare)} labels belong to no image: {few(spare)}")
     return set(labels.files.values())
+
+
+def _shared_note(pairs: Pairs, root: Path) -> Iterator[str]:
+    """Yield a line where several images have one label, as renderings of a scene in rain and sun may have."""
+    images: dict[str, list[str]] = {}
+    for name, label in zip(pairs.names, pairs.labels, strict=True):
+        images.setdefault(label, []).append(name)
+    shared = {label: names for label, names in images.items() if len(names) > 1}
+    if shared:
+        label, names = next(iter(shared.items()))
+        yield (
+            f"{root}: {len(shared)} labels are of several images each, such as {label} of {few(names)}; where those are"
+            " different scenes, give labels as many wildcards as images"
+        )
 
 
 def _partners(pairs: Pairs, labels: Found, name_only: bool) -> dict[tuple[str, ...], str]:
@@ -126,6 +142,13 @@ def _partners(pairs: Pairs, labels: Found, name_only: bool) -> dict[tuple[str, .
             )
         by_key[short] = name
     return by_key
+
+
+def _with_suffix(by_key: Mapping[tuple[str, ...], str], key: tuple[str, ...]) -> str | None:
+    """Return the label `scan.tif.json` of an image `scan.tif.png`: elsewhere it would be that of `scan.tif`."""
+    path = PurePosixPath(key[-1])
+    label = by_key.get((*key[:-1], str(path.with_suffix("")))) if path.suffix.lower() in IMAGE_SUFFIXES else None
+    return label if label is not None and PurePosixPath(label).stem == path.name else None
 
 
 def _add(

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
-from adaptseg.config import DomainConfig, ExperimentConfig
+from adaptseg.config import DomainConfig, ExperimentConfig, LabelMapping
 from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import with_value_range
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.layouts.annotated import BACKGROUND, AnnotatedFiles
 from adaptseg.data.layouts.paired_files import Files
 from adaptseg.data.layouts.pairing import few
 from adaptseg.data.leakage import pixel_digest
@@ -108,6 +109,10 @@ def open_pool(config: ExperimentConfig, choose: Path | None = None) -> LabelPool
         ) from error
     evaluation = with_value_range(replace(config.domain("evaluation"), prepared=None), domain.layout.value_range)
     tested = set(_digests(Domain(evaluation, space)))
+    if isinstance(domain.layout, AnnotatedFiles) and whole.label_map is None and whole.classes is None:
+        # A few of the files may not name every class.
+        names: LabelMapping = {name: name for name in domain.layout.raw_classes.values() if name != BACKGROUND}
+        section = replace(section, label_map=names)
     digests = dict(zip(domain.layout.names, _digests(domain), strict=True))
     kept = {name: digest for name, digest in digests.items() if digest not in tested}
     if not kept:
@@ -129,15 +134,27 @@ def _digests(domain: Domain) -> list[bytes]:
 
 
 def _chosen(path: Path, kept: Mapping[str, bytes], found: Mapping[str, bytes]) -> tuple[str, ...]:
-    """The names that a file lists, each once."""
+    """The names that a file lists, each once; where it has digests of the pixels, those decide."""
     try:
-        names = [image["name"] for image in json.loads(path.read_text(encoding="utf-8"))["images"]]
+        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+        names = [image["name"] for image in images]
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError("images have no names")
+        digests = [image.get("digest") for image in images]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # JSON may hold anything.
         raise InputError(
             f"--choose {path}: no images with names ({error}); give the suggestion.json of `adaptseg suggest`"
         ) from error
+    by_digest = {digest.hex(): name for name, digest in found.items()}
+    names = [by_digest.get(digest, name) for name, digest in zip(names, digests, strict=True)]
+    pictures = [(name, digest) for name, digest in zip(names, digests, strict=True) if digest and name in found]
+    others = [name for name, digest in pictures if found[name] not in (name.encode(), bytes.fromhex(digest))]
+    if others:
+        raise InputError(
+            f"--choose {path}: {len(others)} of {len(names)} images have other pixels than those of their names here:"
+            f" {few(others)}; give the folder that they were chosen from, or, where they were only saved anew, take"
+            " digest out of the file"
+        )
     for unknown, what in (
         ([name for name in names if name not in found], "not among the labelled target images: {}; label them first"),
         ([name for name in names if name not in kept], "evaluated on: {}; take them out of the file"),

@@ -12,7 +12,16 @@ from typing import Any
 from adaptseg.atomic import write_text
 from adaptseg.data.label_spaces import label_space
 from adaptseg.reports import charts
-from adaptseg.reports.budget.plan import ADAPTED, LABELS_ALONE, SOURCE_ONLY, SUPERVISED, Budget, PlannedRun, title
+from adaptseg.reports.budget.plan import (
+    ADAPTED,
+    LABELS_ALONE,
+    SAME_METHOD,
+    SOURCE_ONLY,
+    SUPERVISED,
+    Budget,
+    PlannedRun,
+    title,
+)
 from adaptseg.reports.budget.verdict import above, verdict
 from adaptseg.reports.comparison import class_cells
 from adaptseg.reports.gallery import colour
@@ -144,7 +153,13 @@ def how(budget: Budget) -> str:
         else f"{budget.config.method.name}, on the labelled images and the unlabelled rest"
     )
     order = "in the order of a suggestion" if budget.pool.chosen else "at random by the seed, fewer among more"
-    return f"{adapted} Labels alone: no source, {alone}, {steps} iterations. Images are drawn {order}."
+    said = f"{adapted} Labels alone: no source, {alone}, {steps} iterations. Images are drawn {order}."
+    weights, teachers = budget.config.model.weights, getattr(budget.config.method, "teachers", [])
+    if weights not in (None, "imagenet"):
+        said += f" All begin with the weights {weights}: what these have seen, labels alone have seen too."
+    if teachers and budget.alone == SAME_METHOD:
+        said += " Labels alone learn from the teachers too, and so from what those have seen."
+    return said
 
 
 def write_findings(findings: Findings) -> list[Path]:

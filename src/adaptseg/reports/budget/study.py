@@ -13,7 +13,7 @@ from adaptseg.errors import InputError
 from adaptseg.methods import uses_target
 from adaptseg.reports.budget.plan import LABELS_ALONE, Budget, PlannedRun, plan, require_budget
 from adaptseg.reports.budget.pool import open_pool
-from adaptseg.reports.budget.results import Findings, FinishedRun, write_findings
+from adaptseg.reports.budget.results import Findings, FinishedRun, how, write_findings
 from adaptseg.reports.compare import is_finished, train_seeds
 from adaptseg.training.checkpoint import saved_checkpoints
 
@@ -69,15 +69,17 @@ def overview(budget: Budget) -> Iterator[str]:
     """Yield a line for each run with its state and iterations, then how many are left to do; nothing is written.
 
     Raises:
-        InputError: a finished run there has another configuration.
+        InputError: as `run_budget`, but for what training finds.
     """
     left = whole = 0
+    _check(budget)
     for planned in plan(budget):
         steps = planned.config.train.steps
         done = steps if is_finished(planned.run, planned.config) else _saved_step(planned.run)
         whole, left = whole + steps, left + max(0, steps - done)
         state = "finished" if done >= steps else f"goes on at {done}" if done else "to train"
         yield f"{planned.run}: {planned.title}, seed {planned.seed}, {steps} iterations, {state}"
+    yield how(budget)
     yield f"{whole} iterations in all, {left} to do; labels are drawn from {len(budget.pool.digests)} images"
 
 
@@ -94,10 +96,8 @@ def run_budget(budget: Budget) -> tuple[Findings, list[Path]]:
             show one class alone.
         Preempted: a signal asked to stop; the same call goes on.
     """
+    _check(budget)  # Before hours of training.
     planned = list(plan(budget))
-    for each in planned:  # Before hours of training.
-        if not is_finished(each.run, each.config) and (each.arm, each.labels) == (LABELS_ALONE, budget.labels[1]):
-            _require_two_classes(each)
     done: list[FinishedRun] = []
     written: list[Path] = []
     for number, each in enumerate(planned, start=1):
@@ -105,6 +105,14 @@ def run_budget(budget: Budget) -> tuple[Findings, list[Path]]:
         if number == len(planned) or planned[number].seed != each.seed:
             written = write_findings(Findings(budget, done))
     return Findings(budget, done), written
+
+
+def _check(budget: Budget) -> None:
+    """Refuse a budget that would stop midway."""
+    for planned in plan(budget):
+        finished = is_finished(planned.run, planned.config)
+        if not finished and planned.arm == LABELS_ALONE and planned.labels == budget.labels[1]:
+            _require_two_classes(planned)
 
 
 def _require_two_classes(planned: PlannedRun) -> None:
