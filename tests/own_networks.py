@@ -154,6 +154,18 @@ def chosen(classes: int) -> nn.Module:
     return Chosen(3, classes, 1)
 
 
+class Probable(nn.Conv2d):
+    """Probabilities in use, logits in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return logits if self.training else logits.softmax(1)
+
+
+def probable(classes: int) -> nn.Module:
+    return Probable(3, classes, 1)
+
+
 class Unsaved(nn.Conv2d):
     def get_extra_state(self) -> Any:
         return {"steps": 1}

@@ -131,6 +131,7 @@ def test_two_steps_by_hand(factory: str, levels: int, head: tuple[str, ...], exp
         ("not_a_number", "infinite or NaN"),
         ("lazy", r"weight has no shape yet \(a lazy module\); pass an image"),
         ("chosen", r"its logits in use for 1 of 64x64 have the shape \(1, 1, 64, 64\), but there are 3 classes"),
+        ("probable", r"what it gives in use are probabilities, for they sum to 1; leave its softmax out"),
         ("unsaved", r"its weights cannot be saved as safetensors \(AttributeError"),
         ("uncopied", r"cannot be copied \(TypeError: cannot pickle a lock\)"),
         ("unet", r"fails on an image of 101x75 .* set model\.multiple_of to 32"),

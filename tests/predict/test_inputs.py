@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -85,23 +84,24 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
 
 
 def test_predictions_and_hidden_folders_are_no_inputs(tmp_path: Path) -> None:
-    """A second prediction finds what the first one found; what is named itself is meant."""
+    """A second prediction finds what the first one found."""
     folder = write_images(tmp_path / "photos", ["a.png", "x/b.png", ".thumbnails/a.png"])
     out = folder / "out"
     write_images(out, ["overlays/a.png"])
-    kinds = (folder, folder / "overlays")
-    write_images(folder, ["overlays/a.png"])
 
-    def found(text: Path, outputs: Sequence[Path]) -> list[str]:
-        return [name.as_posix() for _, name in find_inputs([str(text)], outputs)]
+    def found(text: Path, out: Path | None) -> list[str]:
+        return [name.as_posix() for _, name in find_inputs([str(text)], out)]
 
     for text in (folder, folder / "*", folder / "**/*.png"):
-        assert found(text, [out, *kinds]) == ["a", "x/b"]
-        assert found(text, ()) == ["a", "out/overlays/a", "overlays/a", "x/b"]
-    assert found(out / "overlays", [out, *kinds]) == ["a"]
-    assert found(out / "overlays/*", [out, *kinds]) == ["a"]
-    assert found(out / "overlays/a.png", [out, *kinds]) == ["a"]
-    assert found(folder / "x", [tmp_path, tmp_path / "labels"]) == ["b"]
+        assert found(text, out) == ["a", "x/b"]
+        assert found(text, out / "overlays") == ["a", "x/b"]
+        assert found(text, None) == ["a", "out/overlays/a", "x/b"]
+    assert found(folder / "x", tmp_path) == ["b"]
+    write_images(folder, ["colors/a.png"])
+    assert found(folder, folder) == ["a", "out/overlays/a", "x/b"]
+    for text in (out / "overlays", out / "overlays/*", out / "overlays/a.png"):
+        with pytest.raises(InputError, match=r"overlays.*: lies in --out .*out, where predictions are written"):
+            found(text, out)
 
 
 def test_frames_beside_their_video(tmp_path: Path) -> None:

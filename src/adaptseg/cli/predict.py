@@ -67,7 +67,7 @@ def run(options: Namespace) -> None:
     from adaptseg.predict.pipeline import terminated_in_order
     from adaptseg.predict.predictions import Settings, predict_cityscapes, predict_files
     from adaptseg.segmenter.folding import fold_batch_norm
-    from adaptseg.segmenter.inference import MAPS, Views
+    from adaptseg.segmenter.inference import Views
     from adaptseg.segmenter.loading import load_model
 
     views = Views.parse(options.flip, options.scales, options.tiles)
@@ -75,9 +75,7 @@ def run(options: Namespace) -> None:
     device = choose_device("cpu" if (options.device, options.engine) == ("auto", "onnxruntime") else options.device)
     batch = options.batch if options.batch is not None else 8 if device.type == "cuda" else 1
     settings = Settings(views, maps, batch, options.format == "frames", options.values)
-    kinds = ("labels", "colors", "overlays", *MAPS)
-    outputs = (options.out, *(options.out / kind for kind in kinds))
-    inputs = find_inputs(options.inputs, outputs, settings.frames)
+    inputs = find_inputs(options.inputs, options.out, settings.frames)
     device = join_processes(device, patience=SLOWEST)
     segmenter = load_model(options.model).to(device)
     if options.engine == "onnxruntime":
@@ -97,6 +95,6 @@ def run(options: Namespace) -> None:
         raise SystemExit(2) from None  # The first process says it.
     if not is_main():
         return
-    written = ("labels", "colors", "overlays", *maps) if options.format != "cityscapes" else ("", *maps)
-    folders = [str(options.out / kind) for kind in written if (options.out / kind).is_dir()]
+    kinds = ("labels", "colors", "overlays", *maps) if options.format != "cityscapes" else ("", *maps)
+    folders = [str(options.out / kind) for kind in kinds if (options.out / kind).is_dir()]
     print(f"{len(inputs)} file{'s' if len(inputs) > 1 else ''} -> {', '.join(folders)}")

@@ -11,9 +11,13 @@ from pathlib import Path
 from adaptseg.data.files import is_image
 from adaptseg.data.films import is_video
 from adaptseg.errors import InputError
+from adaptseg.segmenter.inference import MAPS
+
+KINDS = ("labels", "colors", "overlays", *MAPS)
+"""Folders of predictions."""
 
 
-def find_inputs(inputs: Sequence[str], outputs: Iterable[Path] = (), frames: bool = False) -> list[tuple[Path, Path]]:
+def find_inputs(inputs: Sequence[str], out: Path | None = None, frames: bool = False) -> list[tuple[Path, Path]]:
     """Return (image or video, name for outputs without suffix) of files, folders, and patterns such as `a/**/*.jpg`.
 
     Folders are searched to the bottom, without hidden ones. Names are relative to the folder, or to a pattern's folders
@@ -21,16 +25,22 @@ def find_inputs(inputs: Sequence[str], outputs: Iterable[Path] = (), frames: boo
 
     Args:
         inputs: the files, folders and patterns.
-        outputs: folders for predictions: what lies in them is left out of folders and patterns around them.
+        out: folder for predictions: it is left out of folders and patterns around it, and so are those in it of `KINDS`.
         frames: whether a video NAME is written as pictures NAME/000000, …
 
     Raises:
-        InputError: an input does not exist, a folder or pattern gives no image, or two have the same name.
+        InputError: an input does not exist or is an earlier prediction, a folder or pattern gives no image, or two have
+            the same name.
     """
     found: list[tuple[Path, Path]] = []
-    left_out = frozenset(os.path.realpath(folder) for folder in outputs)
+    kinds = [os.path.realpath(out / kind) for kind in KINDS] if out else []
+    left_out = frozenset([*kinds, os.path.realpath(out)] if out else [])
     for text in inputs:
         path = Path(text)
+        if any(f"{os.path.realpath(path)}/".startswith(f"{kind}/") for kind in kinds):
+            raise InputError(
+                f"{path}: lies in --out {out}, where predictions are written; give photographs from elsewhere"
+            )
         if os.path.isfile(path):  # Path.is_file raises where a name is too long.
             found.append((path, Path(path.stem)))
         elif os.path.isdir(path):

@@ -88,7 +88,7 @@ def _check_levels(trial: Segmenter, network: OwnNetwork, where: str, batch: int)
 
 
 def _check_logits(logits: Tensor, wanted: tuple[int, int], where: str, mode: str = "in training") -> None:
-    """Raise `InputError` where logits are not of a number of images and classes, or not finite."""
+    """Raise `InputError` where logits are not of a number of images and classes, not finite, or probabilities."""
     if logits.shape[:2] != wanted:
         raise InputError(
             f"{where}: its logits {mode} for {wanted[0]} of {SIDE}x{SIDE} have the shape {tuple(logits.shape)}, but"
@@ -97,6 +97,8 @@ def _check_logits(logits: Tensor, wanted: tuple[int, int], where: str, mode: str
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError(f"{where}: its logits {mode} are infinite or NaN on random images; correct it, or its weights")
+    if bool((logits >= 0).all()) and bool((logits.float().sum(1) - 1).abs().max() < 1e-3):
+        raise InputError(f"{where}: what it gives {mode} are probabilities, for they sum to 1; leave its softmax out")
 
 
 def _check_gradients(trial: Segmenter, where: str) -> Iterator[str]:
