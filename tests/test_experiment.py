@@ -145,9 +145,7 @@ def test_a_source_without_layout_is_refused(experiment: dict[str, Any]) -> None:
 def test_the_nearest_name_is_said(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("")
     for name, near in ((str(tmp_path / "mine.yml"), r"mine\.yaml"), ("streetz", "streets")):
-        with pytest.raises(
-            InputError, match=rf"is neither a preset nor a YAML file; did you mean {near}\? `adap"
-        ):
+        with pytest.raises(InputError, match=rf"is neither a preset nor a YAML file; did you mean {near}\? `adap"):
             read_experiment(name)
 
 

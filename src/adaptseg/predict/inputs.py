@@ -14,6 +14,30 @@ from adaptseg.errors import InputError
 
 
 def find_inputs(inputs: Sequence[str], outputs: Iterable[Path] = (), frames: bool = False) -> list[tuple[Path, Path]]:
+    """Return what `find_files` does, each name once.
+
+    Args:
+        inputs: the files, folders and patterns.
+        outputs: as `find_files`.
+        frames: whether a video NAME is written as pictures NAME/000000, …
+
+    Raises:
+        InputError: as `find_files`, or two have the same name.
+    """
+    found = find_files(inputs, outputs)
+    # A telephone's moving photograph is IMG_1.jpg beside IMG_1.mov.
+    refuse_repeated(f"{name}.mp4" if is_video(path.name) else str(name) for path, name in found)
+    videos = {name for path, name in found if is_video(path.name)} if frames else set()
+    for path, name in found:
+        if name.parent in videos and name.name.isdecimal() and not is_video(path.name):
+            raise InputError(
+                f"{path}: a frame of the video {name.parent} is written as {name} too; predict them into separate --out"
+                " folders"
+            )
+    return found
+
+
+def find_files(inputs: Sequence[str], outputs: Iterable[Path] = ()) -> list[tuple[Path, Path]]:
     """Return (image or video, name for outputs without suffix) of files, folders, and patterns such as `a/**/*.jpg`.
 
     Folders are searched to the bottom, without hidden ones. Names are relative to the folder, or to a pattern's folders
@@ -22,10 +46,9 @@ def find_inputs(inputs: Sequence[str], outputs: Iterable[Path] = (), frames: boo
     Args:
         inputs: the files, folders and patterns.
         outputs: folders for predictions: what lies in them is left out of folders and patterns around them.
-        frames: whether a video NAME is written as pictures NAME/000000, …
 
     Raises:
-        InputError: an input does not exist, a folder or pattern gives no image, or two have the same name.
+        InputError: an input does not exist, or a folder or pattern gives no image.
     """
     found: list[tuple[Path, Path]] = []
     left_out = frozenset(os.path.realpath(folder) for folder in outputs)
@@ -42,15 +65,6 @@ def find_inputs(inputs: Sequence[str], outputs: Iterable[Path] = (), frames: boo
             found += _matches(text, left_out)
         else:
             raise InputError(f"{path}: no such file or folder; check the path")
-    # A telephone's moving photograph is IMG_1.jpg beside IMG_1.mov.
-    refuse_repeated(f"{name}.mp4" if is_video(path.name) else str(name) for path, name in found)
-    videos = {name for path, name in found if is_video(path.name)} if frames else set()
-    for path, name in found:
-        if name.parent in videos and name.name.isdecimal() and not is_video(path.name):
-            raise InputError(
-                f"{path}: a frame of the video {name.parent} is written as {name} too; predict them into separate --out"
-                " folders"
-            )
     return found
 
 
