@@ -142,7 +142,14 @@ def test_a_source_without_layout_is_refused(experiment: dict[str, Any]) -> None:
         config.domain("source")
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""])
+def test_the_nearest_name_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    for name, near in ((str(tmp_path / "mine.yml"), r"mine\.yaml"), ("streetz", "streets")):
+        with pytest.raises(InputError, match=rf"is neither a preset nor a YAML file; did you mean {near}\? `adap"):
+            read_experiment(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "a\0/b", "x" * 5000 + "/a", ""])
 def test_a_name_that_no_file_has(name: str) -> None:
     with pytest.raises(InputError, match="is neither a preset nor a YAML file"):
         read_experiment(name)
@@ -285,6 +292,7 @@ def test_wrong_keys_and_types_in_our_words(
         ("--train.step=4", r"train\.step is no key; did you mean train\.steps"),
         ("--train.steps=x", r"train\.steps wants a whole number, but is 'x'"),
         ("--foo={}", "foo is no key"),
+        ("--method.temperature=2", r"method\.temperature is no key of method adaptsegnet, but of distill; set method"),
         ("--method.lambda_adv=[1, 2]", None),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,13 @@ def read_experiment(preset_or_yaml: str) -> tuple[str, dict[str, Any]]:
     if os.path.isfile(path):
         content = _filled_in(parse_yaml(_read_text(path), preset_or_yaml), preset_or_yaml)
         return path.stem, with_absolute_paths({"data": "data"} | content, path.absolute().parent)
-    raise InputError(f"{preset_or_yaml!r} is neither a preset nor a YAML file; `adaptseg presets` lists the presets")
+    folder = path.parent
+    there = [name for name in os.listdir(folder) if name.endswith((".yaml", ".yml"))] if os.path.isdir(folder) else []
+    near = get_close_matches(path.name, there, 1) or get_close_matches(preset_or_yaml, preset_names(), 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"{preset_or_yaml!r} is neither a preset nor a YAML file; {meant}`adaptseg presets` lists the presets"
+    )
 
 
 def with_absolute_paths(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:

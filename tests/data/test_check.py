@@ -283,3 +283,22 @@ def test_an_image_without_label_is_one_line(
     error = capsys.readouterr().err
     assert "c.png: no label" in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_the_package_of_the_weights_is_asked_for(
+    tmp_path: Path, experiment: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("adaptseg.segmenter.pretrained.find_spec", lambda _: None)
+    network = ["--model.backbone=efficientnet_lite0", "--model.levels=1", "--model.weights=imagenet"]
+    with pytest.raises(SystemExit):
+        main(["check", str(tmp_path / "own.yaml"), *network])
+    assert "pip install 'adaptseg[pretrained]'" in capsys.readouterr().err
+
+
+def test_portraits_and_landscapes_in_equal_number(experiment: dict[str, Any], tmp_path: Path) -> None:
+    for number, path in enumerate(sorted((tmp_path / "target" / "images").iterdir())):
+        Image.fromarray(np.zeros((90, 40, 3) if number % 2 else (40, 90, 3), np.uint8)).save(path)
+    Image.fromarray(np.zeros((90, 40, 3), np.uint8)).save(tmp_path / "target" / "images" / "z.png")
+    experiment["target"]["size"] = [72, 32]
+    (text,) = [finding.text for finding in checked(experiment).findings if "target.size" in finding.text]
+    assert "; a squarer target.size loses less of both, or resize: squeeze" in text

@@ -133,6 +133,8 @@ def test_the_command(
     (tmp_path / "dark" / "broken.png").write_text("no image")
     main(["drift", str(run), str(tmp_path / "same"), "--device", "cpu"])
     assert capsys.readouterr().out.startswith("no drift: ")
+    main(["drift", str(run), str(tmp_path / "same"), str(target), "--device", "cpu"])  # Both have a 0.png.
+    assert capsys.readouterr().out.startswith("no drift: ")
     main(["drift", str(run), str(tmp_path / "dark"), "--json", str(tmp_path / "drift.json"), "--device", "cpu"])
     verdict, broken, farthest = capsys.readouterr().out.splitlines()
     assert verdict.startswith("drift: 12 of 12 images (100 %) are unlike")

@@ -37,11 +37,13 @@ def run(options: Namespace) -> None:
     from adaptseg.methods.configuration import build_config
     from adaptseg.models.devices import processors
     from adaptseg.reports.terminal import print_check
+    from adaptseg.segmenter.pretrained import named_weights
 
     workers = processors() if options.workers is None else options.workers
     if workers < 1:
         raise InputError(f"--workers {workers}: give at least 1")
     config = build_config(read_experiment(options.experiment)[1], options.overrides)
+    named_weights(config.model)  # Without its package training would not begin.
     try:
         report = check(config, uses_target(config), workers)
     except KeyboardInterrupt:

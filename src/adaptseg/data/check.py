@@ -267,6 +267,8 @@ def _ratios(tally: Tally, train: TrainConfig) -> None:
         fitting, one = fitting_size(size, box), f"{size[0]}x{size[1]}"
         done = "distorts" if squeezed else "crops away, in a training step,"
         cure = f"{role}.size [{fitting[0]}, {fitting[1]}] has the ratio of most of them"
+        if 2 * found[size] <= tally.sizes.total():
+            cure = f"a squarer {role}.size loses less of both"
         cure += ", or resize: keep does not distort" if squeezed else ", or resize: squeeze takes the whole, distorted"
         text = (
             f"{tally.root}: {role}.size [{box[0]}, {box[1]}] {done} up to {100 * most:.0f} % of {sum(found.values())}"

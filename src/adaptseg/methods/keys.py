@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from adaptseg.config import ExperimentConfig
 from adaptseg.errors import InputError
-from adaptseg.methods import method_options
+from adaptseg.methods import METHODS, method_options
 
 SIZES = ("size", "crop")
 """Keys whose two numbers are a width and a height."""
@@ -66,6 +66,13 @@ def _refuse_unknown(key: str, types: Mapping[str, Any]) -> None:
     section, _, name = key.rpartition(".")
     names = {known.rpartition(".")[2]: known for known in sorted(types, key=lambda k: -k.count("."))}
     beside = {known.rpartition(".")[2]: known for known in types if known.rpartition(".")[0] == section}
+    others = [method for method in METHODS if name in method_options(method).__dataclass_fields__]
+    if section == "method" and others:
+        mine = next(method for method, (options, _) in METHODS.items() if options is types["method"])
+        raise InputError(
+            f"{key} is no key of method {mine}, but of {', '.join(others)}; set method.name to one of these, or leave"
+            " it out"
+        )
     near = next((places[found] for places in (beside, names) for found in get_close_matches(name, places, 1)), None)
     raise InputError(f"{key} is no key{f'; did you mean {near}?' if near else ''}; {LISTED}")
 

@@ -18,6 +18,30 @@ KINDS = ("labels", "colors", "overlays", *MAPS)
 
 
 def find_inputs(inputs: Sequence[str], out: Path | None = None, frames: bool = False) -> list[tuple[Path, Path]]:
+    """Return what `find_files` does, each name once.
+
+    Args:
+        inputs: the files, folders and patterns.
+        out: as of `find_files`.
+        frames: whether a video NAME is written as pictures NAME/000000, …
+
+    Raises:
+        InputError: as `find_files`, or two have the same name.
+    """
+    found = find_files(inputs, out)
+    # A telephone's moving photograph is IMG_1.jpg beside IMG_1.mov.
+    refuse_repeated(f"{name}.mp4" if is_video(path.name) else str(name) for path, name in found)
+    videos = {name for path, name in found if is_video(path.name)} if frames else set()
+    for path, name in found:
+        if name.parent in videos and name.name.isdecimal() and not is_video(path.name):
+            raise InputError(
+                f"{path}: a frame of the video {name.parent} is written as {name} too; predict them into separate --out"
+                " folders"
+            )
+    return found
+
+
+def find_files(inputs: Sequence[str], out: Path | None = None) -> list[tuple[Path, Path]]:
     """Return (image or video, name for outputs without suffix) of files, folders, and patterns such as `a/**/*.jpg`.
 
     Folders are searched to the bottom, without hidden ones. Names are relative to the folder, or to a pattern's folders
@@ -25,12 +49,10 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, frames: bool = F
 
     Args:
         inputs: the files, folders and patterns.
-        out: folder for predictions: it is left out of folders and patterns around it, and so are those in it of `KINDS`.
-        frames: whether a video NAME is written as pictures NAME/000000, …
+        out: folder for predictions. It is left out of folders and patterns around it, and so are its `KINDS`.
 
     Raises:
-        InputError: an input does not exist or is an earlier prediction, a folder or pattern gives no image, or two have
-            the same name.
+        InputError: an input does not exist or is an earlier prediction, or a folder or pattern gives no image.
     """
     found: list[tuple[Path, Path]] = []
     kinds = [os.path.realpath(out / kind) for kind in KINDS] if out else []
@@ -38,9 +60,7 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, frames: bool = F
     for text in inputs:
         path = Path(text)
         if any(f"{os.path.realpath(path)}/".startswith(f"{kind}/") for kind in kinds):
-            raise InputError(
-                f"{path}: lies in --out {out}, where predictions are written; give photographs from elsewhere"
-            )
+            raise InputError(f"{path}: lies in --out {out}, where predictions are written; choose another --out")
         if os.path.isfile(path):  # Path.is_file raises where a name is too long.
             found.append((path, Path(path.stem)))
         elif os.path.isdir(path):
@@ -52,15 +72,6 @@ def find_inputs(inputs: Sequence[str], out: Path | None = None, frames: bool = F
             found += _matches(text, left_out)
         else:
             raise InputError(f"{path}: no such file or folder; check the path")
-    # A telephone's moving photograph is IMG_1.jpg beside IMG_1.mov.
-    refuse_repeated(f"{name}.mp4" if is_video(path.name) else str(name) for path, name in found)
-    videos = {name for path, name in found if is_video(path.name)} if frames else set()
-    for path, name in found:
-        if name.parent in videos and name.name.isdecimal() and not is_video(path.name):
-            raise InputError(
-                f"{path}: a frame of the video {name.parent} is written as {name} too; predict them into separate --out"
-                " folders"
-            )
     return found
 
 

@@ -17,7 +17,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.discovery.labelled import ClassFound, Labelled
 from adaptseg.data.discovery.proposal import Proposal
 from adaptseg.data.files import UInt8Array, resize_image
-from adaptseg.data.label_spaces import LabelSpace, label_space
+from adaptseg.data.label_spaces import VOID, LabelSpace, label_space
 from adaptseg.data.layouts.label_map import configured_map
 from adaptseg.data.layouts.pairing import few
 from adaptseg.data.layouts.raw_labels import evenly
@@ -100,6 +100,10 @@ def summary(proposal: Proposal) -> Iterator[str]:
     for note in proposal.notes:
         yield f"note        {note}"
     yield f"classes     {', '.join(proposal.classes)}"
+    untrained = [row for row in source.classes if row.share and row.name not in (*proposal.classes, VOID)]
+    if untrained:
+        shares = few([f"{row.name} ({100 * row.share:.1f} %)" for row in untrained])
+        yield f"            not trained: {shares}; add to label_space in the YAML what should be"
     if source.unnamed:
         yield f"            {len(source.unnamed)} values have no name: rename {few(source.unnamed)} in the YAML"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,17 @@ from adaptseg.cli import main
 from adaptseg.data.check import check
 from adaptseg.data.discovery.names import Naming, read_names
 from adaptseg.data.discovery.tables import tables
+from adaptseg.data.domains import list_domains
 from adaptseg.data.files import FolderTree
 from adaptseg.data.label_spaces import CITYSCAPES_COLORS
 from adaptseg.errors import InputError
-from tests.data.discovery.drawing import CLASSES, OWN, colored, each, photograph, photographs, save, scene
+from adaptseg.experiment import read_experiment
+from adaptseg.methods.configuration import build_config
+from adaptseg.reports.discovery import summary
+from tests.data.discovery.drawing import CLASSES, OWN, colored, each, photograph, photographs, save, scene, valued
 from tests.data.discovery.test_forms import proposed
+
+FROM_ZERO = {name: value for value, name in enumerate(CLASSES)}
 
 
 @pytest.fixture
@@ -262,3 +269,76 @@ def test_the_terminal_gets_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def labelled_by(folder: Path, values: dict[str, int], file: str, text: str) -> list[str]:
+    """Write a source with these values and a file of names; return the lines that `init` prints on the classes."""
+    each(folder / "source", "images/{:04}.png", "labels/{:04}.png", valued(values))
+    (folder / "source" / file).write_text(text)
+    photographs(folder / "target")
+    proposal, config = proposed(folder)
+    assert not check(config, uses_target=True, workers=0).fails
+    lines = list(summary(proposal))
+    return (
+        lines[next(place for place, line in enumerate(lines) if line.startswith("classes")) :] + proposal.source.notes
+    )
+
+
+def test_a_background_is_named_and_said_not_to_be_trained(tmp_path: Path) -> None:
+    names = ["background", *CLASSES[1:]]
+    lines = labelled_by(tmp_path, FROM_ZERO, "classes.txt", "\n".join(names))
+    assert lines[0] == "classes     building, road, car, vegetation"
+    assert lines[1].startswith("            not trained: background (27.")
+    text = (tmp_path / "mine.yaml").read_text()
+    assert re.search(r"0: background # 27\.\d+ %, not trained: add it to label_space if it should be", text)
+    (tmp_path / "mine.yaml").write_text(text.replace("label_space: [building", "label_space: [background, building"))
+    config = build_config(read_experiment(str(tmp_path / "mine.yaml"))[1])
+    assert not check(config, uses_target=True, workers=0).fails
+    label = list_domains(config, uses_target=True).source.read(0)[1]
+    assert label is not None
+    assert 0 in label
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("classes.txt", "0 background\n255 drivable\n"),
+        ("classes.txt", "background\ndrivable\n"),
+        ("classes.json", '{"0": "background", "255": "drivable"}'),
+    ],
+)
+def test_masks_of_0_and_255_take_names_from_files(tmp_path: Path, file: str, text: str) -> None:
+    values = dict.fromkeys(CLASSES, 0) | {"road": 255}
+    assert labelled_by(tmp_path, values, file, text) == ["classes     background, drivable"]
+
+
+def test_names_that_may_count_from_one_are_said(tmp_path: Path) -> None:
+    values = FROM_ZERO | {"vegetation": 5}
+    *_, note = labelled_by(tmp_path, values, "classes.txt", "\n".join(CLASSES))
+    assert note.startswith("classes.txt has 5 names for the values 0 … 5: the first is taken for 0; if they count from")
+
+
+def test_a_dark_grey_of_a_legend_is_a_colour(tmp_path: Path) -> None:
+    text = '{"road": [10, 10, 10], "sky": [200, 30, 30], "car": [7, 8, 9]}'
+    (tmp_path / "legend.json").write_text(text)
+    naming = read_names(FolderTree(tmp_path), "legend.json") or Naming("")
+    assert (naming.colors[10, 10, 10], naming.values) == ("road", {})
+
+
+def test_depths_beside_are_no_images(tmp_path: Path) -> None:
+    each(tmp_path / "source", "rgb_{:04}.png", "semantic_segmentation_{:04}.png", colored(OWN))
+    for index in range(6):
+        np.save(
+            tmp_path / "source" / f"distance_to_camera_{index:04}.npy", np.random.default_rng(index).random((36, 48))
+        )
+    photographs(tmp_path / "target")
+    _, config = proposed(tmp_path)
+    assert (config.source.images, config.source.labels) == ("rgb_{name}", "semantic_segmentation_{name}")
+
+
+def test_what_holds_no_pictures_is_said(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for index in range(4):
+        (tmp_path / "source" / f"{index}.hdf5").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"no images \(4 \.hdf5\); \.hdf5 are not read: write them as PNG first"):
+        proposed(tmp_path)

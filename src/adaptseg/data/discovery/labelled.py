@@ -15,7 +15,7 @@ from adaptseg.data.discovery.annotations import OneFile, drawn_shares, one_file,
 from adaptseg.data.discovery.families import DRAWINGS, families
 from adaptseg.data.discovery.label_samples import Key, LabelSample, look, read_labels
 from adaptseg.data.discovery.names import CLASS_FILES, Naming, namings
-from adaptseg.data.discovery.naming import BACKGROUNDS, IGNORED, Named, name_labels, plain
+from adaptseg.data.discovery.naming import Named, dropped, name_labels
 from adaptseg.data.discovery.pairing import Candidate, candidates, narrowed, refuse_twins
 from adaptseg.data.discovery.words import OTHER_SPLITS, SPLITS
 from adaptseg.data.files import FolderTree, is_image
@@ -160,7 +160,8 @@ def _chosen(tree: FolderTree, found: Sequence[Candidate], beside: Sequence[Namin
     more += [best.labels.text] if readings[0][2] is not best else []
     if more:
         result.notes.append(
-            f"labels are {readings[0][2].labels.text}; there are {few(list(dict.fromkeys(more)))} too: --labels chooses"
+            f"labels are {readings[0][2].labels.text}; there are {few(list(dict.fromkeys(more)))} too: --labels FOLDER,"
+            " or labels in the YAML, chooses"
         )
     return result
 
@@ -201,6 +202,7 @@ def _pictured(tree: FolderTree, pair: Candidate, sample: LabelSample, named: Nam
         ClassFound(named.names[key], key, sample.share(key), found.largest) for key, found in sample.found.items()
     ]
     untrained = {name for name in named.names.values() if named.table and not named.table.is_trained(name)}
+    untrained |= dropped(row.name for row in classes if row.share and row.name not in untrained)
     unnamed = [named.names[key] for key in named.unnamed]
     result = Labelled(
         tree.root, keys, _files(pair, "images"), classes, sample.read, sample.count, named.source, unnamed, untrained,
@@ -293,9 +295,7 @@ def _from_drawings(
     config = DomainConfig(layout="folder", root=str(tree.root), labelled=True, **keys)
     shares, largest, read, count = drawn_shares(config)
     classes = [ClassFound(name, name, share, largest.get(name, "")) for name, share in shares.items()]
-    named = [name for name in shares if shares[name] and plain(name) not in IGNORED | BACKGROUNDS]
-    dropped = IGNORED | BACKGROUNDS if len(named) > 1 else IGNORED
-    untrained = {name for name in shares if plain(name) in dropped}
+    untrained = dropped(name for name in shares if shares[name])
     return Labelled(tree.root, keys, images, classes, read, count, named_by, [], untrained, notes)
 
 

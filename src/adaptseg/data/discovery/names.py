@@ -185,6 +185,9 @@ def _flat(content: Mapping[Any, Any], naming: Naming, key: str) -> bool:
 
 
 def _flat_pairs(content: Mapping[Any, Any]) -> Iterator[tuple[int | Color, str]]:
+    # [7, 7, 7] is the value 7 in three channels, or beside other colours a dark grey.
+    lists = [item for item in content.values() if isinstance(item, list)]
+    grey = all(len(item) >= 3 and len(set(map(str, item[:3]))) == 1 for item in lists)
     for key, item in content.items():
         name = item
         if isinstance(item, Mapping):
@@ -194,8 +197,7 @@ def _flat_pairs(content: Mapping[Any, Any]) -> Iterator[tuple[int | Color, str]]
         if raw is not None and isinstance(name, str) and name:
             yield raw, name
         elif isinstance(key, str) and raw is None:
-            same = isinstance(item, list) and len(item) >= 3 and len(set(map(str, item[:3]))) == 1
-            value = _as_value(item[0]) if same and isinstance(item, list) and item[0] < 40 else _as_value(item)
+            value = _as_value(item[0]) if grey and isinstance(item, list) and item[0] < 40 else _as_value(item)
             found = value if value is not None and not isinstance(item, str) else as_color(item)
             if found is not None and not isinstance(item, bool):
                 yield found, key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,14 @@ def name_labels(sample: LabelSample, beside: Sequence[Naming], place: str, what:
                 f"{what}: {best.source} name values differently ({best.conflicts[0]}): numbers were given anew for each"
                 " image; write labels as colours, or with one numbering"
             )
-        return _completed(_of(best, sample), best.source, None, sample, what)
+        names = _of(best, sample)
+        count = len(best.in_order)
+        if not sample.by_color and count and max(names) == count - 1 and {0, count} <= sample.found.keys():
+            notes.append(
+                f"{best.source} has {count} names for the values 0 … {count}: the first is taken for 0; if they count"
+                " from 1, every class is another, and 0 is background: look at the pictures"
+            )
+        return _completed(names, best.source, None, sample, what, notes)
     fitting = _tables_of(sample, place)
     if fitting:
         table, names = fitting[0]
@@ -121,6 +128,8 @@ def _of(naming: Naming, sample: LabelSample) -> dict[Key, str]:
     }
     # Tools that write masks beside a list of colours number the classes from 1.
     from_one: dict[Key, str] = dict(enumerate(dict.fromkeys(naming.colors.values()), start=1))
+    if sample.found.keys() == {0, IGNORE_INDEX} and len(naming.in_order) == 2:
+        in_order = _by_key(dict(zip((0, IGNORE_INDEX), naming.in_order, strict=True)))
     return max(
         (by_palette, values, in_order, {0: BACKGROUND, **from_one} if from_one else {}),
         key=lambda n: _coverage(n, sample),
@@ -132,7 +141,9 @@ def _by_key(names: Mapping[Any, str]) -> dict[Key, str]:
 
 
 def _coverage(names: Mapping[Key, str], sample: LabelSample) -> float:
-    kept = {key: found.pixels for key, found in sample.found.items() if key not in (IGNORE_INDEX, 0, (0, 0, 0))}
+    counted = {key: found.pixels for key, found in sample.found.items() if key not in (0, (0, 0, 0))}
+    # 255 is seldom a class, but where it is all that there is beside 0.
+    kept = {key: pixels for key, pixels in counted.items() if key != IGNORE_INDEX} or counted
     pixels = sum(kept.values())
     return sum(count for key, count in kept.items() if key in names) / pixels if pixels else 0.0
 
@@ -229,11 +240,13 @@ def _completed(
             result[key] = f"class_{number + 1}" if sample.by_color else f"class_{key}"
         if result[key] != VOID:
             unnamed.append(key)
-    return Named(_ignored(result, sample), source, table, unnamed, notes)
+    known = {key: VOID if plain(name) in IGNORED or not plain(name) else name for key, name in result.items()}
+    return Named(known, source, table, unnamed, notes)
 
 
-def _ignored(names: Mapping[Key, str], sample: LabelSample) -> dict[Key, str]:
-    """Return the names, what is ignored as `void`: a background too, but beside one class alone."""
-    occurring = {names[key] for key in sample.found if plain(names[key]) not in IGNORED | BACKGROUNDS}
-    dropped = IGNORED | BACKGROUNDS if len(occurring) > 1 else IGNORED
-    return {key: VOID if plain(name) in dropped or not plain(name) else name for key, name in names.items()}
+def dropped(occurring: Iterable[str]) -> set[str]:
+    """Return the names that are nothing: void, and a background where it is beside more than one class."""
+    names = set(occurring)
+    backgrounds = {name for name in names if plain(name) in BACKGROUNDS}
+    nothing = {name for name in names if plain(name) in IGNORED}
+    return nothing | backgrounds if len(names - nothing - backgrounds) > 1 else nothing

@@ -102,6 +102,8 @@ def _candidate(images: Family, labels: Family, keys: frozenset[str], look: Look)
     if rank < 0 or other == -2 or other > max(rank, 0):
         return None
     key = min(keys)
+    if images.files[key].lower().endswith(".npy"):
+        return None  # Labels, or depths.
     kind = look(labels.files[key])
     if kind == "other" or (kind != "label" and kind != "drawing" and rank < SURE):
         return None

@@ -133,7 +133,10 @@ def _no_labels(source: Path, labels: Path | None) -> InputError:
     kinds = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names)
     seen = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "no files"
     if not any(is_image(name) for name in names) and labels is None:
-        return InputError(f"{source.absolute()}: no images ({seen}); give the folder with images and labels")
+        packed = {".hdf5", ".h5", ".exr"} & set(kinds)
+        cure = f"{' and '.join(sorted(packed))} are not read: write them as PNG first" if packed else "give the folder"
+        cure += "" if packed else " with images and labels"
+        return InputError(f"{source.absolute()}: no images ({seen}); {cure}")
     return InputError(
         f"{place.absolute()}: no labels that belong to images ({seen}); say where they are with --labels PATH, or name"
         " them as their images, in labels/ beside images/"

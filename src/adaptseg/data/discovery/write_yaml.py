@@ -106,7 +106,7 @@ def _label_map(found: Labelled, label_map: Mapping[Any, str], classes: list[str]
             continue
         note = f"{100 * shares[raw]:.2f} %"
         if name not in classes:
-            note += ", ignored" if name == VOID else ", not trained"
+            note += ", ignored" if name == VOID else ", not trained: add it to label_space if it should be"
         yield f"    {_raw(raw)}: {_scalar(name)} # {note}"
     if absent:
         yield "    # Not seen:"

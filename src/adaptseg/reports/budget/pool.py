@@ -104,8 +104,8 @@ def open_pool(config: ExperimentConfig, choose: Path | None = None) -> LabelPool
         if config.has_target_labelled:
             raise
         raise InputError(
-            f"target: no labels to draw from ({error}); give target_labelled, such as --target_labelled.root=FOLDER"
-            " with images/ and labels/"
+            "target: no labels to draw from; give target_labelled, such as --target_labelled.root=FOLDER with images/"
+            " and labels/"
         ) from error
     evaluation = with_value_range(replace(config.domain("evaluation"), prepared=None), domain.layout.value_range)
     tested = set(_digests(Domain(evaluation, space)))
