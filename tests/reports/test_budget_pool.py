@@ -74,6 +74,8 @@ def test_which_images_may_be_labelled(tmp_path: Path) -> None:
         ('{"images": [{"name": "d"}]}', "1 of 1 names are evaluated on: d; take them out of the file"),
         ('{"images": [{"name": "d"}, {"name": "x"}]}', "1 of 2 names are not among the labelled target images: x;"),
         ('{"images": [{"name": 1}]}', "no images with names"),
+        ('{"images": [{"name": "a", "digest": "no hex"}]}', "no images with names"),
+        ('{"images": [{"name": "a", "digest": [1]}]}', "no images with names"),
         ("[]", "no images with names"),
         ("", "no images with names"),
     ):

@@ -140,15 +140,17 @@ def _chosen(path: Path, kept: Mapping[str, bytes], found: Mapping[str, bytes]) -
         names = [image["name"] for image in images]
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError("images have no names")
-        digests = [image.get("digest") for image in images]
+        digests = [bytes.fromhex(image.get("digest") or "") for image in images]  # Empty: it is not said.
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:  # JSON may hold anything.
         raise InputError(
             f"--choose {path}: no images with names ({error}); give the suggestion.json of `adaptseg suggest`"
         ) from error
-    by_digest = {digest.hex(): name for name, digest in found.items()}
-    names = [by_digest.get(digest, name) for name, digest in zip(names, digests, strict=True)]
-    pictures = [(name, digest) for name, digest in zip(names, digests, strict=True) if digest and name in found]
-    others = [name for name, digest in pictures if found[name] not in (name.encode(), bytes.fromhex(digest))]
+    by_digest = {digest: name for name, digest in found.items()}
+    said = list(zip(names, digests, strict=True))
+    names = [name if found.get(name) == digest else by_digest.get(digest, name) for name, digest in said]
+    known = {b"", *by_digest}
+    # A rendering's digest is its name.
+    others = [name for name, digest in said if digest not in known and found.get(name) not in (None, name.encode())]
     if others:
         raise InputError(
             f"--choose {path}: {len(others)} of {len(names)} images have other pixels than those of their names here:"
