@@ -21,12 +21,13 @@ import torch
 
 from adaptseg.atomic import write_text
 from adaptseg.cli.parser import Parser
+from adaptseg.data.ahead import mapped_ahead
 from adaptseg.data.files import UInt8Array, decode_image
 from adaptseg.export.engine import use_onnxruntime
-from adaptseg.models.devices import choose_device, matmul_rate, processor_name, processors
+from adaptseg.models.devices import choose_device, matmul_rate, processor_name, processors, reading_threads
 from adaptseg.predict.files import write_pictures
 from adaptseg.predict.inputs import find_inputs
-from adaptseg.predict.pipeline import Behind, mapped_ahead, reading_threads, writing_threads
+from adaptseg.predict.pipeline import Behind, writing_threads
 from adaptseg.predict.predictions import Settings, predict_each, predict_files, still_pictures
 from adaptseg.segmenter.folding import fold_batch_norm
 from adaptseg.segmenter.inference import Prediction
@@ -49,7 +50,8 @@ def stages(segmenter: Segmenter, photographs: Sequence[Path], out: Path, setting
     """Return what each stage does alone, and the whole: name -> call."""
 
     def read() -> None:
-        for _ in mapped_ahead(decoded, photographs, reading_threads(), reading_threads() + settings.batch):
+        threads = reading_threads(next(segmenter.parameters()).device)
+        for _ in mapped_ahead(decoded, photographs, threads, threads + settings.batch):
             pass
 
     images = [(path, decoded(path)) for path in photographs[:8]]

@@ -32,7 +32,7 @@ def evaluation(settings: Settings, report: Report) -> None:
     network = build_network(replace(model, levels=2).filled(*CAFFE), len(space), seed=0)
     segmenter = Segmenter(network, space).to(device).eval()
     segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    file_size, seen, count = ((128, 64), (64, 32), 2) if settings.tiny else ((2048, 1024), (1024, 512), 8)
+    file_size, seen, count = ((128, 64), (64, 32), 2) if settings.tiny else ((2048, 1024), (1024, 512), 24)
     with TemporaryDirectory() as folder:
         config = write_pictures(Path(folder), count, file_size)
         domain = Domain(replace(config, size=seen), space)

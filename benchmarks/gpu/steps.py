@@ -19,7 +19,7 @@ from benchmarks.gpu.child import said
 from benchmarks.gpu.settings import Report, Row, Settings
 from benchmarks.methods import one_step, prepared_method, preset, random_batch
 from benchmarks.settings import StepSettings
-from benchmarks.step import Way, has_compiler, prepared_step
+from benchmarks.step import Way, prepared_step
 
 BF16, FLOAT32 = torch.bfloat16, torch.float32
 STEP_WAYS = (
@@ -27,16 +27,9 @@ STEP_WAYS = (
     Way(name="bf16, channels-last, CUDA graph", dtype=BF16, channels_last=True, graph=True),
     Way(name="bf16, channels-last (as bf16-mixed)", dtype=BF16, channels_last=True),
     Way(name="adaptseg, channels-last (as `adaptseg train`)", channels_last=True),
-    Way(name="adaptseg", graph=False),
-    Way(name="CUDA graph", graph=True),
+    Way(name="adaptseg"),
+    Way(name="channels-last, CUDA graph", channels_last=True, graph=True),
     Way(name="bf16", dtype=BF16),
-)
-COMPILED_WAYS = (
-    Way(name="bf16, channels-last, torch.compile", dtype=BF16, channels_last=True, compiled=True),
-    Way(
-        name="bf16, channels-last, torch.compile, CUDA graph", dtype=BF16, channels_last=True, compiled=True, graph=True
-    ),
-    Way(name="torch.compile", compiled=True),
 )
 PAPER = StepSettings(size=(1280, 720), target_size=(1024, 512))
 TINY = StepSettings(size=(96, 64), target_size=(64, 64), backbone="resnet18", width=8)
@@ -85,16 +78,6 @@ def step(settings: Settings, report: Report) -> None:
     ways_in_turn(settings, report, STEP_WAYS)
 
 
-def compiled(settings: Settings, report: Report) -> None:
-    """Report AdaptSegNet's step under torch.compile; each network has to be one graph."""
-    if not settings.on_gpu:
-        report({"name": "torch.compile", "error": "left out: on the CPU `python -m benchmarks step` has it"})
-    elif not has_compiler(torch.device(settings.device)):
-        report({"name": "torch.compile", "error": "left out: triton is not installed"})
-    else:
-        ways_in_turn(settings, report, COMPILED_WAYS)
-
-
 def ways_in_turn(settings: Settings, report: Report, ways: Sequence[Way]) -> None:
     """Report the ways, each on memory that the others have given back; a failed one leaves the rest."""
     torch.set_float32_matmul_precision("high")  # TF32, as convolutions may compute.
@@ -112,16 +95,11 @@ def ways_in_turn(settings: Settings, report: Report, ways: Sequence[Way]) -> Non
 def way_figures(size: StepSettings, way: Way, settings: Settings) -> Row:
     """Return the figures of AdaptSegNet's step in one way."""
     begin_anew(torch.device(settings.device))
-    work, method = prepared_step(size, way)
-    flops, seconds = counted(work), {}
-    if way.compiled:
-        method.segmenter.network.compile(fullgraph=True, dynamic=False)
-        for discriminator in method.discriminators:
-            discriminator.compile(fullgraph=True, dynamic=False)
-        seconds = {"compile_seconds": timed(work, torch.device(settings.device)) / 1e3}
+    work, _ = prepared_step(size, way)
+    flops = counted(work)
     if way.graph:
         work = graphed(work)
-    return {**seconds, **figures(work, settings, flops, 2 * size.batch), "dtype": named(way.dtype)}
+    return {**figures(work, settings, flops, 2 * size.batch), "dtype": named(way.dtype)}
 
 
 def begin_anew(device: torch.device) -> None:
@@ -193,19 +171,19 @@ def family(settings: Settings, report: Report) -> None:
     torch.set_float32_matmul_precision("high")
     device = torch.device(settings.device)
     for name, (base, changes, tiny) in FAMILY.items():
+        config = preset(base, [*changes, *(tiny + TINY_OVERRIDES if settings.tiny else [])])
+        method = prepared_method(config, device)
+        batches = random_batch(config, "source", device), random_batch(config, "target", device)
         for dtype in (BF16, FLOAT32):
             row: Row = {"name": f"{name}, {'bf16' if dtype == BF16 else 'float32 (TF32)'}", "dtype": named(dtype)}
             begin_anew(device)
             try:
-                config = preset(base, [*changes, *(tiny + TINY_OVERRIDES if settings.tiny else [])])
-                method = prepared_method(config, device)
-                batches = random_batch(config, "source", device), random_batch(config, "target", device)
                 work = one_step(method, batches, dtype)
                 row |= figures(work, settings, counted(work), 2 * config.train.batch)
             except RuntimeError as error:  # Out of memory.
                 row["error"] = said(error)
             report(row)
-            method = batches = work = None  # type: ignore[assignment]
+        method = batches = work = None  # type: ignore[assignment]
 
 
 def waiting(settings: Settings, report: Report) -> None:

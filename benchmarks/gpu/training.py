@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from adaptseg.models.devices import processors
 from adaptseg.training.loop import train
@@ -28,15 +29,12 @@ TRIAL, SHARE = 30, 0.5
 def training(settings: Settings, report: Report) -> None:
     """Train `streets` for about half of the part's time; report losses of the first and last tenth, and mIoU."""
     with TemporaryDirectory() as folder:
-        if settings.tiny:
-            steps = 4
-        else:
-            trial = Path(folder, "trial")
-            train(preset("streets", [*overrides(settings), f"--train.steps={TRIAL}", "--evaluation.count=2"]), trial)
-            seconds = read_log(trial)[-1]["step_seconds"]
-            steps = max(100, int(settings.seconds * SHARE / seconds))
+        trial = ["--train.steps=4"] if settings.tiny else [f"--train.steps={TRIAL}", "--evaluation.count=2"]
+        train(preset("streets", [*overrides(settings), *trial]), Path(folder, "trial"))
+        seconds = timed_lines(Path(folder, "trial"))[-1]["step_seconds"]
+        steps = 4 if settings.tiny else max(100, int(settings.seconds * SHARE / seconds))
         scores = train(preset("streets", [*overrides(settings), f"--train.steps={steps}"]), Path(folder, "run"))
-        lines = [line for line in read_log(Path(folder, "run")) if "step_seconds" in line]
+        lines = timed_lines(Path(folder, "run"))
     tenth = max(1, len(lines) // 10)
     for name in sorted(key for key in lines[-1] if key[-1].isdigit() and "/" not in key):
         first, last = (mean(line[name] for line in part) for part in (lines[:tenth], lines[-tenth:]))
@@ -50,6 +48,11 @@ def training(settings: Settings, report: Report) -> None:
             "miou": 100 * (scores.miou or 0.0),
         }
     )
+
+
+def timed_lines(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log on training; the last of all is the evaluation's."""
+    return [line for line in read_log(run) if "step_seconds" in line]
 
 
 def overrides(settings: Settings) -> list[str]:

@@ -6,7 +6,7 @@ train_ids = adaptseg.load_model("runs/streets").predict("photo.jpg")
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from adaptseg.segmenter.loading import load_model
     from adaptseg.segmenter.segmenter import Segmenter
 
-__version__ = version("adaptseg")
+try:
+    __version__ = version("adaptseg")
+except PackageNotFoundError:  # The source tree alone, by PYTHONPATH.
+    __version__ = "0+source"
 __all__ = ["Segmenter", "adapt", "load_model"]
 
 _PLACES = {

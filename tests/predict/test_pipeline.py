@@ -1,4 +1,4 @@
-"""What overlaps keeps its order and its bounds, and ends with its errors; processes share the files of a folder."""
+"""What is written behind keeps its order, and ends with its errors; processes share the files of a folder."""
 
 from __future__ import annotations
 
@@ -14,36 +14,11 @@ import torch
 from adaptseg.cli import main
 from adaptseg.errors import InputError
 from adaptseg.models.devices import processors
-from adaptseg.predict.pipeline import Behind, ahead, cores_shared, mapped_ahead
+from adaptseg.predict.pipeline import Behind, cores_shared
 from adaptseg.segmenter.weights import save_segmenter
 from tests.conftest import PATIENCE
 from tests.predict.test_predictions import files, segmenter, write_images
 from tests.processes import Command, ranks
-
-
-def test_items_come_in_order_and_few_are_made_ahead() -> None:
-    made: list[int] = []
-
-    def make(number: int) -> int:
-        time.sleep(0.002 * (number % 3))
-        made.append(number)
-        return number
-
-    for number in mapped_ahead(make, range(30), threads=3, waiting=4):
-        assert len(made) <= number + 5
-    assert sorted(made) == list(range(30))
-    assert list(ahead(iter(range(5)), 2)) == list(range(5))
-
-
-def test_an_error_comes_where_its_item_would() -> None:
-    def broken() -> object:
-        yield 1
-        raise InputError("broken")
-
-    found = ahead(broken(), 3)  # type: ignore[arg-type, var-annotated]
-    assert next(found) == 1
-    with pytest.raises(InputError, match="broken"):
-        next(found)
 
 
 def test_calls_behind_are_made_in_order_and_their_errors_are_raised() -> None:

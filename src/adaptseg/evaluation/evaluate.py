@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adaptseg.data.ahead import mapped_ahead
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.label_spaces import LabelSpace, check_protocol
 from adaptseg.distributed import rank, sum_over_processes, world_size
-from adaptseg.models.devices import sent
+from adaptseg.models.devices import reading_threads, sent
 from adaptseg.models.upsampling import upsampled_classes
 from adaptseg.segmenter.segmenter import Segmenter
 from adaptseg.segmenter.windows import window_probabilities
@@ -79,19 +79,10 @@ def counted(index: Tensor, bins: int) -> Tensor:
     return torch.zeros(bins, dtype=torch.int64, device=index.device).scatter_add_(0, flat, torch.ones_like(flat))
 
 
-def read_ahead(domain: Domain, indices: Iterable[int]) -> Iterator[Sample]:
-    """Yield samples as `Domain.for_evaluation` gives them; while one is used, a thread reads the next."""
-    ahead: Future[Sample] | None = None
-    reader = ThreadPoolExecutor(max_workers=1)
-    try:
-        for index in indices:
-            ready, ahead = ahead, reader.submit(domain.for_evaluation, index)
-            if ready is not None:
-                yield ready.result()
-        if ahead is not None:
-            yield ahead.result()
-    finally:
-        reader.shutdown(wait=False, cancel_futures=True)  # It may be reading a file that never comes.
+def samples_ahead(domain: Domain, indices: Iterable[int], device: torch.device) -> Iterator[Sample]:
+    """Yield samples as `Domain.for_evaluation` gives them; threads read the next while one is used on the device."""
+    threads = reading_threads(device)
+    return mapped_ahead(domain.for_evaluation, indices, threads, waiting=threads)
 
 
 @torch.no_grad()
@@ -116,7 +107,7 @@ def evaluate(
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     labelled = len(domain) if domain.labelled else 0
     with segmenter.evaluating():
-        for sample in read_ahead(domain, progress(range(rank(), labelled, world_size()))):
+        for sample in samples_ahead(domain, progress(range(rank(), labelled, world_size())), device):
             assert sample.label is not None
             if domain.config.window is None:
                 logits = segmenter.main_logits([sample.image])

@@ -12,10 +12,11 @@ from typing import Any
 import numpy.typing as npt
 from PIL import Image
 
+from adaptseg.data.ahead import ahead, mapped_ahead
 from adaptseg.data.files import UInt8Array, decode_image
 from adaptseg.data.films import VideoReader, is_video
 from adaptseg.errors import InputError
-from adaptseg.predict.pipeline import ahead, mapped_ahead, reading_threads
+from adaptseg.models.devices import reading_threads
 from adaptseg.segmenter import inference
 from adaptseg.segmenter.inference import Views
 from adaptseg.segmenter.segmenter import Segmenter
@@ -52,7 +53,7 @@ def images_of(
         except InputError as error:
             return error
 
-    threads = reading_threads()
+    threads = reading_threads(next(segmenter.parameters()).device)
     for are_videos, found in groupby(inputs, lambda pair: is_video(pair[0].name)):
         group = list(found)
         if are_videos:

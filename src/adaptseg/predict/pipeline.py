@@ -1,7 +1,7 @@
-"""Stages of a prediction that overlap: images are read ahead, and written behind, while the network is at work.
+"""Results are written behind, while the network is at work on what comes next (`adaptseg.data.ahead` reads that).
 
-Decoders, encoders and the network all leave Python's lock while they work, so threads suffice. What waits between two
-stages is bounded, whatever the number of files, and stays in order.
+Encoders and the network leave Python's lock while they work, so threads suffice. What waits is bounded, whatever the
+number of files, and stays in order.
 """
 
 from __future__ import annotations
@@ -9,57 +9,24 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice, repeat
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from adaptseg.models.devices import processors
 
-T = TypeVar("T")
-R = TypeVar("R")
 WORK_BESIDE = 5000
 """A network's multiplications for a pixel that is read and written: twice the time of that, at 50 billion a second."""
-_END: Any = object()
-
-
-def reading_threads() -> int:
-    """Return how many threads decode: one on two cores, where the network has the rest, at most four."""
-    return max(1, min(4, processors() // 4))
 
 
 def writing_threads() -> int:
     """Return how many threads encode, which takes longer than decoding: one on two cores, at most eight."""
     return max(1, min(8, processors() // 2))
-
-
-def ahead(items: Iterable[T], waiting: int) -> Iterator[T]:
-    """Yield the items; a thread makes up to `waiting` of them beyond the one in use, one after the other."""
-    source = iter(items)
-    for item in mapped_ahead(lambda _: next(source, _END), repeat(None), 1, waiting):
-        if item is _END:
-            return
-        yield item
-
-
-def mapped_ahead(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:
-    """Yield `function` of each item, in order; threads work on up to `waiting` of them beyond the one in use."""
-    rest = iter(items)
-    pool = ThreadPoolExecutor(threads, "reading")
-    pending: deque[Future[R]] = deque()
-    try:
-        while True:
-            pending.extend(pool.submit(function, item) for item in islice(rest, waiting + 1 - len(pending)))
-            if not pending:
-                return
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Behind:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from adaptseg.atomic import write_text
 from adaptseg.data import cityscapes
+from adaptseg.data.ahead import ahead
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array, resize_image
 from adaptseg.data.films import VideoReader, is_video
@@ -26,7 +27,7 @@ from adaptseg.distributed import gathered, is_main, rank, world_size
 from adaptseg.errors import InputError
 from adaptseg.predict.files import Input, Outputs, count_images, images_of, write_pictures
 from adaptseg.predict.inputs import refuse_repeated
-from adaptseg.predict.pipeline import Behind, ahead, cores_shared, writing_threads
+from adaptseg.predict.pipeline import Behind, cores_shared, writing_threads
 from adaptseg.predict.video import VideoWriter
 from adaptseg.progress import counted
 from adaptseg.segmenter import inference

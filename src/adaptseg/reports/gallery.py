@@ -20,7 +20,7 @@ from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace, label_space
 from adaptseg.errors import InputError
-from adaptseg.evaluation.evaluate import read_ahead
+from adaptseg.evaluation.evaluate import samples_ahead
 from adaptseg.models.entropy import entropy
 from adaptseg.models.upsampling import upsampled_classes
 from adaptseg.reports.runs import Run
@@ -178,7 +178,7 @@ def predict_examples(models: Sequence[Path], domain: Domain, count: int, device:
     """Return evenly spaced images of a domain with the predictions of each model, made as the evaluation does."""
     segmenters = [load_model(path).to(device) for path in models]
     examples = []
-    for sample in read_ahead(domain, _spread(len(domain), count)):
+    for sample in samples_ahead(domain, _spread(len(domain), count), device):
         size = sample.image.shape[:2] if sample.label is None else sample.label.shape
         small = _bounded((sample.image.shape[1], sample.image.shape[0]), WIDTHS[0])
         predictions = []

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.label_spaces import label_space
 from adaptseg.errors import InputError
-from adaptseg.evaluation.evaluate import read_ahead
+from adaptseg.evaluation.evaluate import samples_ahead
 from adaptseg.methods.configuration import build_config
+from adaptseg.models.devices import reading_threads
 from tests.conftest import PATIENCE
 
 
@@ -27,6 +29,7 @@ class CountingDomain(Domain):
 
 
 READ = threading.Event()
+CPU = torch.device("cpu")
 
 
 def opened(experiment: dict[str, Any], kind: type[Domain] = Domain) -> Domain:
@@ -36,18 +39,26 @@ def opened(experiment: dict[str, Any], kind: type[Domain] = Domain) -> Domain:
 
 def test_samples_come_in_order_and_the_next_is_read_meanwhile(experiment: dict[str, Any]) -> None:
     READ.clear()
-    samples = read_ahead(opened(experiment, CountingDomain), [0, 1])
+    samples = samples_ahead(opened(experiment, CountingDomain), [0, 1], CPU)
     names = [next(samples).name]
     assert READ.wait(timeout=PATIENCE)  # Before it is asked for.
     names += [sample.name for sample in samples]
     assert names == ["a", "night/b"]
-    assert list(read_ahead(opened(experiment), [])) == []
+    assert list(samples_ahead(opened(experiment), [], CPU)) == []
 
 
 def test_a_broken_file_is_told(experiment: dict[str, Any], tmp_path: Path) -> None:
     domain = opened(experiment)
     (tmp_path / "validation/images/night/b.png").write_bytes(b"none")
-    samples = read_ahead(domain, range(2))
+    samples = samples_ahead(domain, range(2), CPU)
     assert next(samples).name == "a"
     with pytest.raises(InputError, match=r"night/b\.png"):
         next(samples)
+
+
+def test_beside_a_gpu_more_threads_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for cores in (1, 2, 8, 64):
+        monkeypatch.setattr("adaptseg.models.devices.processors", lambda cores=cores: cores)
+        found.append((reading_threads(CPU), reading_threads(torch.device("cuda"))))
+    assert found == [(1, 1), (1, 1), (2, 4), (4, 8)]
