@@ -95,6 +95,20 @@ PER_IMAGE = {
 }  # fmt: skip
 
 
+def test_classes_that_are_called_by_numbers(tmp_path: Path) -> None:
+    """As BlenderProc writes COCO: category 4 is called "4"."""
+    shapes = [{"image_id": 7, "category_id": 4, "segmentation": [flat(ROAD)]}]
+    root = folder(tmp_path, lambda path: None, "")
+    content = json.loads(coco(shapes)) | {"categories": [{"id": 4, "name": "4"}]}
+    (root / "all.json").write_text(json.dumps(content))
+    found = layout(root, classes=None, labels="all.json", unlabelled="skip", label_map={4: "road", 1: "4x"})
+    assert "road" in found.raw_classes.values()
+    np.testing.assert_array_equal(found.label(0) > 0, ROAD_THEN_CAR > 0)
+    assert found.raw_classes[int(found.label(0).max())] == "road"
+    swapped = layout(root, classes=None, labels="all.json", unlabelled="skip", label_map={0: "4", 4: "road"})
+    assert swapped.raw_classes[int(swapped.label(0).max())] == "4", "a class of that very name goes before"
+
+
 @pytest.mark.parametrize("form", PER_IMAGE)
 def test_annotations_of_one_image(form: str, tmp_path: Path) -> None:
     suffix = ".png.json" if form == "supervisely" else ".json"

@@ -189,8 +189,10 @@ def _broken(tally: Tally) -> None:
         alike.setdefault(re.sub(r"\d+", "0", problem.replace(file, "")), []).append((file, problem))
     for group in alike.values():
         if len(group) > MANY:
-            names = ", ".join(os.path.basename(file) for file, _ in group[:3])
-            text = f"{group[0][1]} ({len(group)} files are so: {names}, …)"
+            files = dict.fromkeys(file for file, _ in group)
+            shown = [os.path.basename(file) for file in files][:3]
+            which = f"files are so: {', '.join(shown)}, …" if len(files) > 1 else f"images in {shown[0]} are so"
+            text = f"{group[0][1]} ({len(group)} {which})"
             tally.find(True, "broken", text, [file for file, _ in group])
         else:
             for _, problem in group:

@@ -270,7 +270,11 @@ def _annotated(tree: FolderTree, one: OneFile) -> Labelled:
     notes = [f"labels are {one.name}; there are {few(one.others)} too: --labels chooses"] if one.others else []
     if one.annotated > one.matched:
         notes.append(f"{one.annotated - one.matched} annotated images are not there")
-    return _from_drawings(tree, keys, inside, one.name, notes)
+    found = _from_drawings(tree, keys, inside, one.name, notes)
+    numbers = [row.name for row in found.classes if row.name.isdecimal()]
+    if numbers:  # As BlenderProc writes them.
+        found.notes.append(f"classes have numbers for names there: call them by label_map, as {{{numbers[0]}: road}}")
+    return found
 
 
 def _drawn(tree: FolderTree, pair: Candidate, beside: Sequence[Naming]) -> Labelled:

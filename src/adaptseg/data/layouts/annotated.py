@@ -168,7 +168,8 @@ def _annotated_classes(label_map: LabelMap | None, names: Sequence[str], numbere
         return {name: name for name in names}
     if numbered:
         return {str(number): name for number, name in label_map.values.items()}
-    known = {name: name for name in (*label_map.values.values(), *label_map.colors.values())}
+    known = {str(number): name for number, name in label_map.values.items()}  # BlenderProc calls a class "1".
+    known |= {name: name for name in (*label_map.values.values(), *label_map.colors.values())}
     known |= {**{name: name for name in label_map.names.values()}, **label_map.names}
     return known if label_map.default == VOID else {**known, VOID: known.get(VOID, VOID)}
 

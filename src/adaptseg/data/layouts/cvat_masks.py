@@ -71,7 +71,8 @@ def colors_map(colors: Mapping[Color, str], configured: LabelMap | None) -> Labe
     """
     if configured is None:
         return LabelMap(colors=dict(colors))
-    known = {name: name for name in (*configured.values.values(), *configured.colors.values())}
+    known = {str(number): name for number, name in configured.values.items()}
+    known |= {name: name for name in (*configured.values.values(), *configured.colors.values())}
     known = {VOID: VOID, BACKGROUND: BACKGROUND, **known, **configured.names}
     mapped = LabelMap()
     for color, name in colors.items():

@@ -24,7 +24,7 @@ class LabelMap:
     """Class name of everything that a label file may hold."""
 
     values: dict[int, str] = field(default_factory=dict)
-    """Of a value 0 … 65535; for COCO and YOLO, of a category's number."""
+    """Of a value 0 … 65535; of annotations, of a class that is called by that number, as YOLO's are."""
     colors: dict[Color, str] = field(default_factory=dict)
     """Of an RGB colour."""
     names: dict[str, str] = field(default_factory=dict)
