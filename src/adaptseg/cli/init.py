@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -20,12 +21,15 @@ def parser() -> Parser:
             "adaptseg init renderings photographs",
             "adaptseg init renderings dashcam.mp4 --evaluation labelled-photographs --out mine.yaml",
             "adaptseg init rgb photographs --labels annotations/instances.json",
+            "adaptseg init renders photographs --labels 'renders/seg_{name}.png'",
         ),
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of images with labels")
     parser.add_argument("target", type=Path, metavar="TARGET", help="folder of images or films, or a film")
     parser.add_argument("--evaluation", type=Path, metavar="FOLDER", help="labelled images of the target's kind")
-    parser.add_argument("--labels", type=Path, metavar="PATH", help="where the source's labels are: folder or file")
+    parser.add_argument(
+        "--labels", type=Path, metavar="PATH", help="where the source's labels are: folder, file, or {name}.png"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", default=Path("mine.yaml"), help="none: mine.yaml")
     parser.add_argument("--recipe", choices=("laptop", "gpu"), help="size and length of the training; none: by device")
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
@@ -63,8 +67,8 @@ def _recipe() -> str:
 
 
 def _command(options: Namespace) -> str:
-    words = ["adaptseg init", str(options.source), str(options.target)]
+    words = ["adaptseg", "init", str(options.source), str(options.target)]
     for key in ("evaluation", "labels"):
         if getattr(options, key):
-            words.append(f"--{key} {getattr(options, key)}")
-    return " ".join(words)
+            words += [f"--{key}", str(getattr(options, key))]
+    return shlex.join(words)

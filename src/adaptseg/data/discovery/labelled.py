@@ -74,11 +74,16 @@ def find_labelled(source: Path, labels: Path | None = None) -> Labelled | None:
 
     Args:
         source: the folder.
-        labels: where its labels are, if elsewhere: a folder, or an annotation file.
+        labels: where its labels are, if elsewhere: a folder, a template such as `renders/mask_{name}.png`, or an
+            annotation file.
 
     Raises:
         InputError: a folder is missing, or two readings are as good and disagree.
     """
+    template = None
+    if labels is not None and "{name}" in str(labels):
+        template = labels.absolute()
+        labels = next(folder for folder in template.parents if not {"{name}", "**"} & set(_braced(folder)))
     root = source if labels is None else Path(os.path.commonpath([source.absolute(), labels.absolute()]))
     if root == Path(root.anchor) and labels is not None:
         raise InputError(f"{source} and {labels}: have no folder above both; put them below one folder")
@@ -94,7 +99,10 @@ def find_labelled(source: Path, labels: Path | None = None) -> Labelled | None:
         found = [
             one for one in found
             if one.labels.files[one.sample()] in inside and one.images.files[one.sample()] in others
+            and template in (None, root.absolute() / one.labels.text)
         ]  # fmt: skip
+    if template is not None:  # Other labels beside them are no images.
+        found.sort(key=lambda one: one.images.rank(one.labels) > 0)
     found = [narrowed(one) for one in found]
     pictures = [one for one in found if one.labels.extension.lower() not in DRAWINGS]
     if not pictures or pictures[0].rank < 1:
@@ -108,6 +116,11 @@ def find_labelled(source: Path, labels: Path | None = None) -> Labelled | None:
         return None
     refuse_twins(tree, found[0])
     return _drawn(tree, found[0], beside)
+
+
+def _braced(folder: Path) -> list[str]:
+    """Return the parts of a path, those with `{name}` in them as that alone."""
+    return ["{name}" if "{name}" in part else part for part in folder.parts]
 
 
 def _names(tree: FolderTree, source: Path, labels: Path | None) -> tuple[list[str], list[str], list[str]]:
@@ -160,8 +173,8 @@ def _chosen(tree: FolderTree, found: Sequence[Candidate], beside: Sequence[Namin
     more += [best.labels.text] if readings[0][2] is not best else []
     if more:
         result.notes.append(
-            f"labels are {readings[0][2].labels.text}; there are {few(list(dict.fromkeys(more)))} too: --labels FOLDER,"
-            " or labels in the YAML, chooses"
+            f"labels are {readings[0][2].labels.text}; there are {few(list(dict.fromkeys(more)))} too: --labels PATH"
+            " chooses"
         )
     return result
 
@@ -187,7 +200,7 @@ def _refuse_rivals(tree: FolderTree, readings: Sequence[tuple[float, int, Candid
     if [share for share in shares[0] if share] != [share for share in shares[1] if share]:
         raise InputError(
             f"{tree.root}: {one.labels.text} and {other.labels.text} could both be the labels, and they differ; say"
-            f" which with --labels {tree.root / '/'.join(one.labels.folder)}"
+            f" which with --labels '{tree.root / one.labels.text}'"
         )
 
 
