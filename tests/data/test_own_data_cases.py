@@ -233,7 +233,7 @@ def test_a_film_is_a_target(cases: Path) -> None:
     for index in (6, 0, 3, 4, 1):  # In any order.
         image = street(3 * index % IMAGES, "camera")[0]
         assert np.abs(target[index].image.astype(int) - image).mean() < 16, index  # MPEG-4.
-    assert "7 frames are read, every 3th" in target.layout.notes[0]
+    assert "7 frames are read, one in 3" in target.layout.notes[0]
     again = pickle.loads(pickle.dumps(target.layout))
     np.testing.assert_array_equal(again.image(5), target[5].image)
     assert not checked(case, {}, {"every": 3}).fails

@@ -155,7 +155,7 @@ def _add_unlabelled(pairs: Pairs, name: str, file: str, every: int) -> None:
     pairs.images += frames
     pairs.names += [f"{name}/{frame.rpartition(FRAME)[2]}" for frame in frames] if is_video(file) else [name]
     if is_video(file):
-        pairs.notes.append(f"{pairs.tree.where(file)}: {len(frames)} frames are read, every {every}th")
+        pairs.notes.append(f"{pairs.tree.where(file)}: {len(frames)} frames are read, one in {every}")
 
 
 def _no_images(config: DomainConfig, root: Path, unread: Sequence[str], images: Place) -> InputError:
