@@ -16,9 +16,9 @@ from PIL import Image
 
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.files import UInt8Array
+from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.evaluation.drift import drift, looks
 from adaptseg.evaluation.evaluate import evaluate
-from adaptseg.evaluation.target_images import spaced
 from adaptseg.experiment import read_experiment
 from adaptseg.methods.configuration import build_config
 from adaptseg.predict.drift import run_reference
@@ -84,12 +84,12 @@ def rows(run: Path, segmenter: Segmenter, others: Iterable[str]) -> Iterable[str
     reference = run_reference(run, segmenter)
     settings = config.domain("evaluation")
     domain = Domain(settings, segmenter.label_space)
-    sets = {name: Changed(domain, spaced(len(domain), MOST), change) for name, change in CHANGES.items()}
+    sets = {name: Changed(domain, evenly(len(domain), MOST), change) for name, change in CHANGES.items()}
     for other in others:
         key, _, value = other.partition("=")
         changed = {key: value.split(",") if key in ("include", "split") else value}
         there = Domain(replace(settings, **changed), segmenter.label_space)  # type: ignore[arg-type]
-        sets[f"{key} {value}"] = Changed(there, spaced(len(there), MOST), CHANGES["as they are"])
+        sets[f"{key} {value}"] = Changed(there, evenly(len(there), MOST), CHANGES["as they are"])
     yield "| images | number | outside | shift | verdict | mIoU |"
     yield "| --- | ---: | ---: | ---: | --- | ---: |"
     for name, images in sets.items():

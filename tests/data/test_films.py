@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from adaptseg.data.ahead import mapped_ahead
 from adaptseg.data.films import Film, FilmTree, VideoReader
 from adaptseg.errors import InputError
 
@@ -53,6 +54,16 @@ def test_frames_in_order_are_decoded_once(tmp_path: Path, monkeypatch: pytest.Mo
     for number in range(0, FRAMES, 3):
         film.frame(number)
     assert opened == [0]
+
+
+def test_threads_take_turns(tmp_path: Path) -> None:
+    write_film(tmp_path / "a.mp4", "libx264")
+    tree = FilmTree(tmp_path)
+    names = tree.frames("a.mp4", 1)
+    expected = [frame.image for frame in VideoReader(tmp_path / "a.mp4")]
+    for found, wanted in zip(mapped_ahead(tree.frame, names, threads=4, waiting=8), expected, strict=True):
+        assert found is not None
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_film_that_is_cut_off_names_itself(tmp_path: Path) -> None:

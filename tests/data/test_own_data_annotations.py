@@ -296,7 +296,7 @@ def test_matching_looks_at_each_annotation_a_few_times(kept: int) -> None:
     """Where all images are called `rgb.png`, in a folder each; also where only every other is annotated."""
     count, Counted.lookups = 300, 0
     names = [f"scene{number}/rgb" for number in range(count)]
-    known = {Counted(f"{name}.png"): name for name in names[::kept]}
+    known: dict[str, str] = {Counted(f"{name}.png"): name for name in names[::kept]}
     assert matched(known, names, "x") == {name: name for name in names[::kept]}
     assert Counted.lookups < 20 * count
 

@@ -26,7 +26,6 @@ from adaptseg.evaluation.drift import (
     reference_of,
     write_reference,
 )
-from adaptseg.evaluation.target_images import spaced
 from adaptseg.segmenter.segmenter import Segmenter
 from tests.evaluation.test_selection import Colours
 
@@ -111,9 +110,12 @@ def test_a_reference_as_a_file(tmp_path: Path) -> None:
         reference_of(table(3, 0), "run")
 
 
-def test_spaced() -> None:
-    assert spaced(3, 64) == [0, 1, 2]
-    assert spaced(101, 3) == [0, 50, 100]
+def test_one_picture_many_times_and_a_great_many() -> None:
+    same = np.ones((16, len(FEATURES)))
+    assert drift(Reference(same), same[:3]).kind == "none"
+    assert drift(Reference(same), same[:3] + 1).kind == "drift"
+    assert drift(Reference(table(64, 0)), table(1500, 1)).kind == "none"
+    assert drift(Reference(table(64, 0)), table(1500, 1, _0=-6.0)).kind == "drift"
 
 
 def test_the_command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from adaptseg.methods.configuration import build_config
 from adaptseg.methods.teacher import without_noise
 from adaptseg.models.own_network import OwnNetwork, build_own_network, network_given, use_channels_last
 from tests import own_networks
-from tests.conftest import random_batch
+from tests.conftest import CLASSES, random_batch, write_images
 
 MEAN = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
 Weights = tuple[list[float], list[float]]
@@ -141,6 +142,18 @@ def test_networks_that_cannot_be_trained(factory: str, message: str, experiment:
     with pytest.raises(InputError, match=message) as raised:
         build_segmenter(build_config(own(experiment, factory)))
     assert "\n" not in str(raised.value)
+
+
+def test_labels_alone_are_tried_in_whole_batches(experiment: dict[str, Any], tmp_path: Path) -> None:
+    """Beside a source they are a share of the batch."""
+    write_images(tmp_path / "labelled", ["p", "q"], labels=True)
+    labelled = {"root": str(tmp_path / "labelled"), "classes": CLASSES}
+    content = {**own(experiment, "failing"), "target_labelled": labelled}
+    with pytest.raises(InputError, match="fails in training on 1 image of 64x64"):
+        build_segmenter(build_config(content))
+    del content["source"]
+    with pytest.raises(InputError, match="fails in training on 2 images of 64x64"):
+        build_segmenter(build_config(content, ["--method.name=source_only", "--method.lambda_seg=[1.0]"]))
 
 
 def test_multi_level_needs_two_outputs(experiment: dict[str, Any]) -> None:

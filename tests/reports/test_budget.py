@@ -116,6 +116,16 @@ def test_differences_within_the_spread_and_below_half_a_point_are_none() -> None
     (said,) = verdict([], adapted, {})
     assert said == "Labels add nothing to adaptation up to 5; 10 add 2.0 points."
     assert verdict([], {}, {}) == []
+    assert verdict([], {0: spread(0.5), 5: spread(0.3), 10: spread(0.6)}, {}) == [
+        "5 labels cost adaptation 20.0 points; 10 add 10.0 points."
+    ]
+    assert verdict([], {0: spread(0.5), 5: spread(0.3), 10: spread(0.5)}, {}) == [
+        "5 labels cost adaptation 20.0 points."
+    ]
+    assert verdict([], {0: spread(0.5), 5: spread(0.6), 10: spread(0.4)}, {}) == [
+        "5 labels add 10.0 points to adaptation.",
+        "10 labels give 20.0 points less than 5.",
+    ]
     assert verdict([], {0: [0.4], 5: [0.3]}, {})[0].startswith("5 labels cost adaptation 10.0 points (one seed")
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -115,7 +116,7 @@ def read_errors(path: Path, av: ModuleType) -> Iterator[None]:
 
 
 class Film:
-    """Any frame of a film by its number, the right one whatever the film's key frames.
+    """Any frame of a film by its number, the right one whatever the film's key frames; threads take turns.
 
     Opening reads the file once, without decoding. A frame costs the decoding of all since the key frame before it
     (12 to 250, as the film was written), or since the last one that was asked for, if that is nearer: in order, each
@@ -152,6 +153,8 @@ class Film:
         self._frames: Iterator[tuple[int, Any]] = iter(())
         self._position = -1
         """Number of the frame that was decoded last."""
+        self._turn = Lock()
+        """A container decodes for one thread."""
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -159,11 +162,11 @@ class Film:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the open file: each process opens the film for itself."""
-        return {**self.__dict__, "_av": None, "_container": None, "_frames": None, "_position": -1}
+        return {**self.__dict__, "_av": None, "_container": None, "_frames": None, "_position": -1, "_turn": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the library anew."""
-        self.__dict__.update(state, _av=pyav(state["path"]), _frames=iter(()))
+        self.__dict__.update(state, _av=pyav(state["path"]), _frames=iter(()), _turn=Lock())
 
     def _open(self) -> Any:
         return self._av.open(str(self.path), metadata_errors="replace")
@@ -174,7 +177,7 @@ class Film:
         Raises:
             InputError: the film is broken there, or has changed.
         """
-        with read_errors(self.path, self._av):
+        with self._turn, read_errors(self.path, self._av):
             if not self._is_ahead(number):
                 self._seek(number)
             for position, frame in self._frames:

@@ -111,7 +111,7 @@ class Reference:
         """Distance beyond which an image is outside."""
         order = np.arange(len(self.table)) * FOLDS // len(self.table)
         own = [_distances(self.table[order != fold], self.table[order == fold]) for fold in range(FOLDS)]
-        return float(np.quantile(np.concatenate(own), QUANTILE))
+        return max(1e-6, float(np.quantile(np.concatenate(own), QUANTILE)))  # Of one picture, many times, it is 0.
 
 
 def _distances(reference: Table, table: Table) -> npt.NDArray[np.float64]:
@@ -146,9 +146,7 @@ class Drift:
     def kind(self) -> str:
         """`drift`: more are outside than chance explains; `shift`: their mean is elsewhere; or `none`."""
         count = len(self.distances)
-        chance = sum(
-            math.comb(count, k) * CHANCE**k * (1 - CHANCE) ** (count - k) for k in range(self.outside, count + 1)
-        )
+        chance = sum(math.exp(_log_binomial(count, k, CHANCE)) for k in range(self.outside, count + 1))
         error = math.sqrt(1 / count + 1 / self.reference_images)
         shifted = count >= FEWEST and self.shift > max(SHIFT, CHANCE_SHIFT * error)
         return "drift" if chance < SIGNIFICANCE else "shift" if shifted else "none"
@@ -169,6 +167,12 @@ class Drift:
             return f"shift: {found}, but as a whole they are {how}; look at some of their masks"
         few = "; that few say little" if count < FEWEST else ""
         return f"no drift: {found}, as many as chance explains{few}"
+
+
+def _log_binomial(count: int, hits: int, chance: float) -> float:
+    """Return the logarithm of the probability of so many hits; whole numbers of 1100 images would be too large."""
+    ways = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
+    return ways + hits * math.log(chance) + (count - hits) * math.log(1 - chance)
 
 
 def drift(reference: Reference, table: Table) -> Drift:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain, Sample
 from adaptseg.data.domains import with_value_range
 from adaptseg.data.label_spaces import label_space
+from adaptseg.data.layouts.raw_labels import evenly
 
 MOST, FEWEST = 64, 16
 """Images that are looked at: as many as have `PIXELS` together, but not fewer or more."""
@@ -27,12 +26,7 @@ def target_domain(config: ExperimentConfig) -> Domain:
     return Domain(with_value_range(settings, seen.value_range), label_space(config.label_space, config.colors))
 
 
-def spaced(count: int, most: int) -> list[int]:
-    """Return at most `most` of the indices 0 … count - 1, evenly spaced."""
-    return sorted(set(np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()))
-
-
 def spaced_samples(domain: Domain, most: int = MOST) -> list[Sample]:
     """Return a few samples of a domain, evenly spaced, scaled as it says."""
     first = domain[0].image
-    return [domain[index] for index in spaced(len(domain), min(most, max(FEWEST, PIXELS // (first.size // 3))))]
+    return [domain[index] for index in evenly(len(domain), min(most, max(FEWEST, PIXELS // (first.size // 3))))]

@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adaptseg.config import ExperimentConfig
 from adaptseg.data.files import FolderTree, UInt8Array, decode_image, is_image
+from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.data.layouts.registry import open_layout
 from adaptseg.errors import InputError
 from adaptseg.export.graph import write_onnx
@@ -51,7 +50,7 @@ def calibration_images(
         names = [name for name in tree.names() if is_image(name)]
         if not names:
             raise InputError(f"--calibrate {folder}: no images in it; give a folder with images of the target")
-        chosen = [names[index] for index in _spread(len(names))]
+        chosen = [names[index] for index in evenly(len(names), CALIBRATION_IMAGES)]
         return [decode_image(tree.read(name), tree.where(name), value_range) for name in chosen], str(folder)
     if config is None:
         raise InputError("--int8 needs images of the target to measure ranges on; name a folder with --calibrate")
@@ -61,11 +60,7 @@ def calibration_images(
         raise InputError(
             f"--int8 needs images of the target, but the run's cannot be read ({error}); name a folder with --calibrate"
         ) from error
-    return [layout.image(index) for index in _spread(len(layout.names))], "the run's target images"
-
-
-def _spread(count: int) -> list[int]:
-    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(count, CALIBRATION_IMAGES)).round())]
+    return [layout.image(index) for index in evenly(len(layout.names), CALIBRATION_IMAGES)], "the run's target images"
 
 
 def write_int8(segmenter: Segmenter, card: Mapping[str, Any], path: Path, images: list[UInt8Array]) -> None:

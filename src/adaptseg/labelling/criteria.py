@@ -116,9 +116,9 @@ def _distances(features: npt.NDArray[np.float32], point: npt.NDArray[np.float32]
 def novelties(features: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]) -> list[float | None]:
     """Return how far each of the chosen (n, D), in their order, is from the nearest before it or of the centres."""
     found: list[float | None] = []
-    for row in range(len(features)):
-        before = np.concatenate([centres, features[:row]]) if len(centres) else features[:row]
-        found.append(float(_distances(before, features[row]).min()) if len(before) else None)
+    for row, point in enumerate(features):
+        nearest = [float(_distances(before, point).min()) for before in (centres, features[:row]) if len(before)]
+        found.append(min(nearest, default=None))
     return found
 
 

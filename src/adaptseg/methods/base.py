@@ -117,7 +117,8 @@ def build_segmenter(config: ExperimentConfig) -> Segmenter:
         resize=seen.resize or KEEP,
     )
     if config.model.factory is not None:
-        smallest = config.train.labelled_batch if config.has_target_labelled else config.train.batch
+        takes_share = config.has_target_labelled and not config.labels_alone
+        smallest = config.train.labelled_batch if takes_share else config.train.batch
         for note in check_network(segmenter, smallest // world_size()):
             if is_main():
                 print(f"adaptseg: model.factory {config.model.factory}: {note}", file=sys.stderr, flush=True)

@@ -11,9 +11,10 @@ import torch
 
 from adaptseg.data.files import UInt8Array, is_image, resize_image
 from adaptseg.data.geometry import seen_size
+from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError
 from adaptseg.evaluation.drift import TARGET_LOOK, Drift, Reference, drift, looks, read_reference, reference_of
-from adaptseg.evaluation.target_images import spaced, spaced_samples, target_domain
+from adaptseg.evaluation.target_images import spaced_samples, target_domain
 from adaptseg.experiment import read_experiment, run_folder
 from adaptseg.methods.configuration import build_config
 from adaptseg.predict.inputs import find_files
@@ -45,7 +46,7 @@ def folder_drift(run: Path, inputs: Sequence[str], device: torch.device) -> tupl
     files = [path for path, _ in find_files(inputs) if is_image(path.name)]
     if not files:
         raise InputError(f"{inputs[0]}: no images in it, only videos; take frames out of them")
-    chosen = [files[index] for index in spaced(len(files), MOST_IMAGES)]
+    chosen = [files[index] for index in evenly(len(files), MOST_IMAGES)]
     unread: list[str] = []
     read: list[Path] = []
     table = looks(segmenter, _images(segmenter, chosen, read, unread))

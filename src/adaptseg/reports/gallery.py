@@ -19,6 +19,7 @@ from adaptseg.config import ExperimentConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import IGNORE_INDEX, LabelSpace, label_space
+from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError
 from adaptseg.evaluation.evaluate import samples_ahead
 from adaptseg.models.entropy import entropy
@@ -108,7 +109,7 @@ def run_gallery(run: Run, baseline: Run | None, device: torch.device) -> Gallery
     examples = predict_examples([model.path for _, model in shown], domain, CANDIDATES, device)
     among = f"among {len(examples)} evenly spaced of {len(domain)} images"
     if not domain.labelled:
-        kinds = dict.fromkeys(_spread(len(examples), 2 * EXTREMES + TYPICAL), "typical")
+        kinds = dict.fromkeys(evenly(len(examples), 2 * EXTREMES + TYPICAL), "typical")
         choice = f"evenly spaced of {len(domain)} images"
     elif baseline:
         kinds = _kinds([_gain(example) for example in examples], "helped most", "hurt most", 0.0)
@@ -153,10 +154,6 @@ def _open_domain(config: ExperimentConfig) -> Domain:
             raise error from None
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    return sorted(set(np.linspace(0, count - 1, min(count, wanted)).round().astype(int).tolist()))
-
-
 def _gain(example: Example) -> float:
     before, after = (prediction.accuracy or 0.0 for prediction in example.predictions)
     return after - before
@@ -170,7 +167,7 @@ def _kinds(scores: Sequence[float], high: str, low: str, middle: float | None = 
     kinds = dict.fromkeys(highest, high)
     kinds |= {index: low for index in lowest if index not in kinds}
     others = [index for index in range(len(scores)) if index not in kinds]
-    return kinds | {others[place]: "typical" for place in _spread(len(others), TYPICAL)}
+    return kinds | {others[place]: "typical" for place in evenly(len(others), TYPICAL)}
 
 
 @torch.no_grad()
@@ -178,7 +175,7 @@ def predict_examples(models: Sequence[Path], domain: Domain, count: int, device:
     """Return evenly spaced images of a domain with the predictions of each model, made as the evaluation does."""
     segmenters = [load_model(path).to(device) for path in models]
     examples = []
-    for sample in samples_ahead(domain, _spread(len(domain), count), device):
+    for sample in samples_ahead(domain, evenly(len(domain), count), device):
         size = sample.image.shape[:2] if sample.label is None else sample.label.shape
         small = _bounded((sample.image.shape[1], sample.image.shape[0]), WIDTHS[0])
         predictions = []

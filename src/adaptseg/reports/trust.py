@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def renew_trust(path: Path, device: torch.device, baseline: Path | None = None) 
         write_reference(path / TARGET_LOOK, Reference(table), required_checkpoint(path).resolve().name)
     if run.config.method.name != SOURCE_ONLY:
         place = read_baseline(baseline, run).path if baseline else find_baseline(run)
-        trust = _trust(run, segmenter, samples[:: max(1, len(samples) // COMPARED)], place)
+        trust = _trust(run, segmenter, samples[:: math.ceil(len(samples) / COMPARED)], place)
         write_text(path / "result.json", json.dumps({**run.result, "trust": trust}, indent=2) + "\n")
 
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from adaptseg.config import MAX_PIXELS
 from adaptseg.data.discovery.labelled import Labelled, as_named, find_labelled
-from adaptseg.data.discovery.naming import BACKGROUNDS, IGNORED, plain
+from adaptseg.data.discovery.naming import BACKGROUNDS, plain
 from adaptseg.data.discovery.pairing import refuse_same_stems
 from adaptseg.data.files import FolderTree, image_size, is_image
-from adaptseg.data.label_spaces import VOID
 from adaptseg.data.layouts.pairing import few
 from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError
@@ -245,8 +244,3 @@ def _film_size(target: Unlabelled) -> tuple[int, int]:
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"{path}: frames of {width}x{height}; scale the film down")
     return width, height
-
-
-def is_ignored(name: str) -> bool:
-    """Tell whether a class is nothing: void, unlabelled, a background."""
-    return name == VOID or plain(name) in IGNORED | BACKGROUNDS

@@ -14,7 +14,7 @@ from adaptseg.methods import uses_target
 from adaptseg.methods.source_only import SourceOnlyConfig
 from adaptseg.reports.budget.pool import LabelPool
 
-SOURCE_ONLY, ADAPTED, LABELS_ALONE = ARMS = ("source_only", "adapted", "labels_alone")
+SOURCE_ONLY, ADAPTED, LABELS_ALONE = ("source_only", "adapted", "labels_alone")
 SUPERVISED, SAME_METHOD = ALONE = ("supervised", "same-method")
 """How the labels alone are trained on: they only, or they and the unlabelled target by the experiment's method."""
 

@@ -94,16 +94,21 @@ def _labels(adapted: Mapping[int, Scores]) -> list[str]:
         return []
     last, none = counts[-1], adapted[0]
     gains = [n for n in counts if above(adapted[n], none) > 0]
+    losses = [n for n in counts if above(adapted[n], none) < 0 and (not gains or n < gains[0])]
+    cost = f"{_count(losses[-1])} cost adaptation {_points(_gain(adapted[losses[-1]], none))}" if losses else ""
     if not gains:
-        if above(adapted[last], none) < 0:
-            return [f"{_count(last)} cost adaptation {_points(_gain(adapted[last], none))}"]
-        return [f"labels add nothing to adaptation, up to {last}"]
+        return [cost or f"labels add nothing to adaptation, up to {last}"]
     before = [n for n in counts if n < gains[0]]
-    said = f"labels add nothing to adaptation up to {before[-1]}; {gains[0]}" if before else _count(gains[0])
+    useless = cost or f"labels add nothing to adaptation up to {before[-1]}" if before else ""
+    said = f"{useless}; {gains[0]}" if before else _count(gains[0])
     said += f" add{'s' if gains[0] == 1 else ''} {_points(_gain(adapted[gains[0]], none))}"
     said += "" if before else " to adaptation"
     enough = next(n for n in gains if all(above(adapted[m], adapted[n]) <= 0 for m in counts if m > n))
     if enough < last:
+        worse = [n for n in counts if n > enough and above(adapted[n], adapted[enough]) < 0]
+        if worse:
+            less = _points(_gain(adapted[worse[-1]], adapted[enough]))
+            return [said, f"{_count(worse[-1])} give {less} less than {enough}"]
         return [said, f"more than {_count(enough)} add{'s' if enough == 1 else ''} nothing, up to {last}"]
     return [said if last == gains[0] else f"{said}, {last} add {_points(_gain(adapted[last], none))}"]
 
