@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ CHANGES: dict[str, Callable[[UInt8Array], UInt8Array]] = {
 class Changed(Domain):
     """A domain whose images are changed as the network sees them."""
 
-    def __init__(self, domain: Domain, indices: list[int], change: Callable[[UInt8Array], UInt8Array]) -> None:
+    def __init__(self, domain: Domain, indices: Sequence[int], change: Callable[[UInt8Array], UInt8Array]) -> None:
         """Take a domain, which of its samples, and the change."""
         self.domain, self.indices, self.change = domain, indices, change
         self.config, self.labelled = domain.config, domain.labelled
