@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from adaptseg.config import DomainConfig
+from adaptseg.data.layouts.annotated import matched
 from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.layouts.shapes import Runs
 from adaptseg.errors import InputError
@@ -278,6 +279,26 @@ def test_an_annotation_that_could_be_of_two_images_is_refused(tmp_path: Path) ->
         layout(tmp_path, **keys)
     (tmp_path / "coco.json").write_text(content.replace('"b.png"', '"rear/b.png"'))
     assert list(layout(tmp_path, unlabelled="skip", **keys).names) == ["rear/b"]
+
+
+class Counted(str):
+    """A text that counts how often it is looked up."""
+
+    lookups = 0
+
+    def __hash__(self) -> int:
+        Counted.lookups += 1
+        return super().__hash__()
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_matching_looks_at_each_annotation_a_few_times(kept: int) -> None:
+    """Where all images are called `rgb.png`, in a folder each; also where only every other is annotated."""
+    count, Counted.lookups = 300, 0
+    names = [f"scene{number}/rgb" for number in range(count)]
+    known: dict[str, str] = {Counted(f"{name}.png"): name for name in names[::kept]}
+    assert matched(known, names, "x") == {name: name for name in names[::kept]}
+    assert Counted.lookups < 20 * count
 
 
 def test_roots_of_several_formats_are_refused(tmp_path: Path) -> None:

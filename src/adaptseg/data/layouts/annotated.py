@@ -119,11 +119,12 @@ def matched(known: Mapping[str, Any], names: Sequence[str], where: str) -> dict[
     for name in longest_first:
         if "/" in name and len(files := by_end.get(name, [])) == 1:
             image_of.setdefault(files[0], name)
-    file_of, taken = {name: file for file, name in image_of.items()}, set(image_of)
+    file_of = {name: file for file, name in image_of.items()}
+    by_end = {end: [file for file in files if file not in image_of] for end, files in by_end.items()}
     for name in longest_first:
         parts = name.split("/")
-        ends = (by_end.get("/".join(parts[start:]), []) for start in range(len(parts)))
-        files = next(filter(None, ([file for file in files if file not in taken] for files in ends)), [])
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        files = next(filter(None, (by_end.get(end) for end in ends)), [])
         if name in file_of or not files:
             continue
         if len(files) > 1:
