@@ -289,7 +289,7 @@ def test_label_studio_numbers_uploads_alone(address: str, name: str, tmp_path: P
         ([task(original_width=10**6, original_height=10**6)], "annotations of 1000000x1000000 pixels; correct width"),
         (
             [task(value={"polygonlabels": ["tree"], "points": [[1, 1]]})],
-            "class 'tree' is not in classes; add it to classes",
+            "class 'tree' is not in classes; add it to",
         ),
         ([task(value={"polygonlabels": ["road"], "points": [["x", 1]]})], "no readable Label Studio annotations"),
         ([task(type="brushlabels", value={"brushlabels": ["road"], "rle": [1, 2]})], "a brush that cannot be unpacked"),

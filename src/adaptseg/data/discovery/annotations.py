@@ -16,6 +16,7 @@ from adaptseg.data.layouts.annotated import annotation_file
 from adaptseg.data.layouts.annotation_formats import MAX_BYTES, ONE_FILE, sniffed
 from adaptseg.data.layouts.folder import folder_layout
 from adaptseg.data.layouts.label_map import BACKGROUND
+from adaptseg.data.layouts.pairing import composed
 from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError
 
@@ -48,7 +49,7 @@ def one_file(tree: FileTree, names: Sequence[str], chosen: str | None = None) ->
     """
     images: dict[str, list[str]] = {}
     for name in filter(is_image, names):
-        images.setdefault(PurePosixPath(name).stem, []).append(name)
+        images.setdefault(composed(PurePosixPath(name).stem), []).append(name)
     files = [chosen] if chosen else _likely(names)
     found = [one for file in files if (one := _read(tree, file, images)) is not None]
     if not found:
@@ -78,7 +79,7 @@ def _read(tree: FileTree, file: str, images: Mapping[str, Sequence[str]]) -> One
         label_format, known = annotation_file(tree, file, label_format)
     except (InputError, OSError):
         return None
-    stems = [PurePosixPath(name.replace("\\", "/")).stem for name in known]
+    stems = [PurePosixPath(composed(name).replace("\\", "/")).stem for name in known]
     places = [place for stem in stems for place in images.get(stem, ())]
     if not places:
         return None

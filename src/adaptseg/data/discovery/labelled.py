@@ -26,6 +26,8 @@ from adaptseg.errors import InputError
 
 MOST_READINGS = 3
 """Ways to pair whose labels are read to choose among them."""
+LOOKED_AT = 100_000
+"""Bytes by which a list of names is recognised."""
 
 
 @dataclass
@@ -262,8 +264,10 @@ def _add_list(tree: FolderTree, result: Labelled, pair: Candidate) -> None:
         path = PurePosixPath(name)
         if path.suffix.lower() != ".txt" or path.stem.lower() not in SPLITS:
             continue
-        lines = tree.read(name)[:100_000].decode("utf-8-sig", "replace").split()
-        if lines and all(PurePosixPath(line).stem in stems or line in stems for line in lines[:20]):
+        data = tree.read(name)
+        first = data[:LOOKED_AT].decode("utf-8-sig", "replace").split()[:20]
+        if first and all(PurePosixPath(line).stem in stems or line in stems for line in first):
+            lines = data.decode("utf-8-sig", "replace").split()
             wanted = {PurePosixPath(line).stem if line not in stems else line for line in lines}
             result.keys["list"] = name
             result.images = [

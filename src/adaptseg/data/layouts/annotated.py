@@ -15,7 +15,7 @@ from adaptseg.data.layouts import annotation_formats as formats
 from adaptseg.data.layouts.annotation_formats import Drawing, Panoptic
 from adaptseg.data.layouts.label_map import BACKGROUND, LabelMap
 from adaptseg.data.layouts.paired_files import Files
-from adaptseg.data.layouts.pairing import few
+from adaptseg.data.layouts.pairing import composed, few
 from adaptseg.data.layouts.raw_labels import packed
 from adaptseg.data.layouts.shapes import is_unreal
 from adaptseg.errors import InputError
@@ -118,7 +118,7 @@ def matched(known: Mapping[str, Any], names: Sequence[str], where: str) -> dict[
     """
     by_end: dict[str, list[str]] = {}
     for file in known:
-        folders = PurePosixPath(file.replace("\\", "/")).with_suffix("").parts
+        folders = PurePosixPath(composed(file).replace("\\", "/")).with_suffix("").parts
         for start in range(len(folders)):
             by_end.setdefault("/".join(folders[start:]), []).append(file)
     longest_first = sorted(names, key=lambda name: -name.count("/"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from adaptseg.data.layouts.label_map import LabelMap, configured_map
 from adaptseg.data.layouts.paired_files import Files, included
 from adaptseg.data.layouts.pairing import (
     Place,
+    composed,
     few,
     find,
     place,
@@ -35,6 +37,7 @@ from adaptseg.errors import InputError
 LOSSY_SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".avif", ".heic", ".heif"])
 EVERY = 10
 """Of a film, every 10th frame: three a second."""
+COMMENT = re.compile(r"(?:^|\s)#")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
@@ -211,7 +214,8 @@ def _choose(pairs: Pairs, config: DomainConfig) -> None:
 def _in_list(names: Sequence[str], path: Path) -> list[int]:
     """Return the positions of the names in a list, in order of the names.
 
-    A line's first word is a name, with or without suffix and folders before it.
+    A line's first word is a name, with or without suffix and folders before it. What follows `#` is a comment where
+    that stands at the start or after white space.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -221,12 +225,12 @@ def _in_list(names: Sequence[str], path: Path) -> list[int]:
         ) from error
     known: dict[str, list[int]] = {}
     for position, name in enumerate(names):
-        parts = name.split("/")
+        parts = composed(name).split("/")
         for start in range(len(parts)):
             known.setdefault("/".join(parts[start:]), []).append(position)
     kept, unknown = set(), []
-    for line in filter(None, (line.split("#")[0].strip() for line in lines)):
-        found = next(filter(None, (known.get(text) for text in _readings(line))), None)
+    for line in filter(None, (COMMENT.split(line)[0].strip() for line in lines)):
+        found = next(filter(None, (known.get(text) for text in _readings(composed(line)))), None)
         if found is None:
             unknown.append(line)
         elif len(found) > 1:

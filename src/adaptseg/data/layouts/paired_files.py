@@ -12,6 +12,7 @@ import numpy.typing as npt
 from adaptseg.config import DomainConfig
 from adaptseg.data.files import FileTree, UInt8Array, decode_image, decode_label, open_image
 from adaptseg.data.films import FilmTree
+from adaptseg.data.layouts.pairing import composed
 from adaptseg.errors import InputError
 
 
@@ -97,6 +98,8 @@ def included(names: Sequence[str], patterns: Sequence[str] | None) -> list[int]:
     """Return the positions of the names that match one of the patterns; of all names without patterns."""
     if patterns is None:
         return list(range(len(names)))
-    wild = {pattern for pattern in patterns if any(sign in pattern for sign in "*?[")}
-    whole = set(patterns) - wild  # May be thousands of names, each of which is looked up at once.
-    return [i for i, name in enumerate(names) if name in whole or any(fnmatch(name, pattern) for pattern in wild)]
+    asked = set(map(composed, patterns))
+    wild = {pattern for pattern in asked if any(sign in pattern for sign in "*?[")}
+    whole = asked - wild  # May be thousands of names, each of which is looked up at once.
+    called = enumerate(map(composed, names))
+    return [i for i, name in called if name in whole or any(fnmatch(name, pattern) for pattern in wild)]

@@ -40,9 +40,9 @@ class Place:
     def key(self, name: str) -> tuple[str, ...] | None:
         """Return what a file's name (below `folder`) has in common with its partner's; none where it does not match."""
         if self.pattern is None:
-            return (_normal(_stem(name)),)
+            return (composed(_stem(name)),)
         match = self.pattern.fullmatch(name)
-        return None if match is None else tuple(map(_normal, match.groups()))
+        return None if match is None else tuple(map(composed, match.groups()))
 
 
 def place(text: str, root: Path, what: str) -> Place:
@@ -119,8 +119,8 @@ def _stem(name: str) -> str:
     return str(path)
 
 
-def _normal(text: str | None) -> str:
-    # macOS writes letters with accents in two parts.
+def composed(text: str | None) -> str:
+    """Return a name with each accent in its letter's character: macOS writes it as one of its own."""
     return unicodedata.normalize("NFC", text or "")
 
 
