@@ -35,9 +35,10 @@ def test_every_preset_is_a_configuration_and_survives_writing(name: str, tmp_pat
 
 
 def test_label_map_keys_stay_numbers(experiment: dict[str, Any], tmp_path: Path) -> None:
-    experiment["source"]["label_map"] = {0: "road", 9: "void"}
+    label_map = {0: "road", 9: "void", "001": "sky"}
+    experiment["source"]["label_map"] = label_map
     write_config(build_config(experiment), tmp_path / "config.yaml")
-    assert build_config(read_experiment(str(tmp_path))[1]).source.label_map == {0: "road", 9: "void"}
+    assert build_config(read_experiment(str(tmp_path))[1]).source.label_map == label_map
 
 
 def test_overrides(experiment: dict[str, Any]) -> None:

@@ -215,6 +215,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _number_or_name(key: str) -> int | str:
+    """Return a label value as a number; `001` may be the name of a class."""
+    return int(key) if key.isdecimal() and key == str(int(key)) else key
+
+
 def write_config(config: ExperimentConfig, path: Path) -> None:
     """Write the complete configuration as YAML, enough to repeat the run from anywhere: its paths are absolute."""
     content = json.loads(json.dumps(with_absolute_paths(to_dict(config), Path.cwd())))
@@ -222,5 +227,5 @@ def write_config(config: ExperimentConfig, path: Path) -> None:
         # JSON has turned the label values into strings.
         if content[domain]["label_map"] is not None:
             label_map = content[domain]["label_map"].items()
-            content[domain]["label_map"] = {int(key) if key.isdecimal() else key: name for key, name in label_map}
+            content[domain]["label_map"] = {_number_or_name(key): name for key, name in label_map}
     write_text(path, yaml.safe_dump(content, sort_keys=False))

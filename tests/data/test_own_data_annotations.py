@@ -110,6 +110,16 @@ def test_classes_that_are_called_by_numbers(tmp_path: Path) -> None:
     assert swapped.raw_classes[int(swapped.label(0).max())] == "4", "a class of that very name goes before"
 
 
+@pytest.mark.parametrize("label_map", [{"001": "road"}, {"road": "001"}, {"road": ["001", "7"]}])
+def test_a_class_that_is_called_by_a_number_with_noughts(label_map: dict[str, Any], tmp_path: Path) -> None:
+    text = _labelme([{"label": "001", "points": ROAD}])
+    root = folder(tmp_path, lambda path: path.write_text(text), ".json")
+    found = layout(root, classes=None, label_map=label_map)
+    assert found.raw_classes[int(found.label(0).max())] == "road"
+    with pytest.raises(InputError, match="class '001' is not in label_map; add '001': NAME, or"):
+        layout(root, classes=None, label_map={1: "road"}).label(0)
+
+
 @pytest.mark.parametrize("form", PER_IMAGE)
 def test_annotations_of_one_image(form: str, tmp_path: Path) -> None:
     suffix = ".png.json" if form == "supervisely" else ".json"
@@ -120,8 +130,13 @@ def test_annotations_of_one_image(form: str, tmp_path: Path) -> None:
     renamed = layout(root, classes=None, label_map={"road": "street", "default": "void"})
     np.testing.assert_array_equal(renamed.label(1), ROAD_THEN_CAR)
     assert renamed.raw_classes == {0: "background", 1: "street", 2: "void"}
-    with pytest.raises(InputError, match="class 'car' is not in label_map; add car: NAME"):
+    with pytest.raises(InputError, match="class 'car' is not in label_map; add car: NAME, or default: void"):
+        layout(root, classes=None, label_map={"road": "road"}).label(0)
+    with pytest.raises(InputError, match="class 'car' is not in classes; add it to classes, or write label_map of all"):
         layout(root, classes=["road", "sky"]).label(0)
+    below = layout(root, classes=None, label_map={"road": "road", "car": "car", "background": "car"})
+    names = np.array([below.raw_classes[value] for value in range(len(below.raw_classes))])
+    np.testing.assert_array_equal(names[below.label(0)] == "car", ROAD_THEN_CAR != 1)
 
 
 def test_yolo(tmp_path: Path) -> None:
@@ -131,6 +146,7 @@ def test_yolo(tmp_path: Path) -> None:
     root = folder(tmp_path, lambda path: path.write_text(f"{line(0, ROAD)}\n{line(1, CAR)}\n"), ".txt")
     found = layout(root, classes=["road", "car"])
     np.testing.assert_array_equal(found.label(0), ROAD_THEN_CAR)
+    assert layout(root, classes=None, label_map={0: "road", 1: "car", "background": "sky"}).raw_classes[0] == "sky"
     (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     with pytest.raises(InputError, match="line 1 has a box, no polygon"):
         found.label(0)
@@ -167,6 +183,49 @@ def test_annotations_of_all_images_in_one_file(form: str, tmp_path: Path) -> Non
     np.testing.assert_array_equal(names[found.label(0)], np.array(["background", "road", "car"])[ROAD_THEN_CAR])
     assert found.label(1).shape == (HEIGHT, WIDTH)
     assert not found.label(1).any()
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"size": [HEIGHT // 2, WIDTH // 2], "counts": [0, HEIGHT * WIDTH // 4]},
+        {"size": [-HEIGHT, -WIDTH], "counts": [0, HEIGHT * WIDTH]},
+        *({"size": [HEIGHT, WIDTH], "counts": counts} for counts in (
+            ["a", 5], [None], [10**30], [2**62] * 4 + [0, HEIGHT * WIDTH], [[1], [2, 3]])),
+        [[1], [2, 3]], [{"a": 1}], "abc",
+    ],
+)  # fmt: skip
+def test_shapes_of_coco_that_cannot_be_drawn_are_one_line(segmentation: Any, tmp_path: Path) -> None:
+    root = folder(tmp_path, lambda path: None, names=("a",))
+    content = coco([{"id": 1, "image_id": 7, "category_id": 4, "segmentation": segmentation}])
+    (root / "coco.json").write_text(content)
+    with pytest.raises(InputError, match=r"coco\.json: .*; .*(export it again|correct or delete it)") as caught:
+        layout(root, classes=None, labels="coco.json").label(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_circle_of_one_point_is_one_line(tmp_path: Path) -> None:
+    text = _labelme([{"label": "road", "points": [[3, 3]], "shape_type": "circle"}])
+    with pytest.raises(InputError, match=r"a\.json: a shape of class 'road' cannot be drawn .*; correct or delete it"):
+        layout(folder(tmp_path, lambda path: path.write_text(text), ".json"), classes=None).label(0)
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_an_image_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
+    root = folder(tmp_path, lambda path: None)
+    (root / "coco.json").write_text(coco([]).replace('"b.png"', json.dumps(name)))
+    with pytest.raises(InputError, match=rf"coco\.json: an image is called '{name}', which is no file name; correct"):
+        layout(root, classes=None, labels="coco.json")
+
+
+@pytest.mark.parametrize("label_format", [None, "cvat"])
+def test_boxes_of_voc_are_said_to_be_boxes(label_format: str | None, tmp_path: Path) -> None:
+    text = (
+        '<?xml version="1.0"?><annotation><object><name>car</name><bndbox><xmin>1</xmin></bndbox></object></annotation>'
+    )
+    root = folder(tmp_path, lambda path: path.write_text(text), ".xml", ("a",) if label_format else ("a", "b"))
+    with pytest.raises(InputError, match=r"a\.xml: XML of one image, as Pascal VOC has for boxes, which have no areas"):
+        layout(root, label_format=label_format)
 
 
 def test_cvat_masks_are_counted_by_rows(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_classes_that_nobody_drew_come_back_too(tmp_path: Path) -> None:
         if labels != "labelme":
             np.testing.assert_array_equal(label == 1, expected == 3)
             np.testing.assert_array_equal(label == 255, (expected != 0) & (expected != 3))
-        with pytest.raises(InputError, match=r"class '.*' is not in label_map; add .*: NAME, or default: void"):
+        with pytest.raises(InputError, match=r"class '.*' is not in classes; add it to classes, or write label_map of"):
             read_all(tmp_path, label_space(("road", "sky")), labels)
         mapped = {"road": "road", "sky": "sky", "default": "void"}
         read(tmp_path, label_space(("road", "sky")), labels=labels, classes=None, label_map=mapped).read(0)
@@ -269,6 +269,8 @@ def test_label_studio_polygons_and_rectangles(tmp_path: Path) -> None:
         ("http://here:8080/data/upload/3/0123abcd-20261127-0930.png", "20261127-0930"),
         ("/data/upload/0123abcd-a.png", "a"),
         ("s3://bucket/deadbeef-a.png", "deadbeef-a"),
+        ("https://bucket.s3.example/out/a.png?X-Amz-Signature=0b&X-Amz-Date=1", "a"),
+        ("http://here:8080/data/local-files/?d=out%2Fa.png", "a"),
     ],
 )
 def test_label_studio_numbers_uploads_alone(address: str, name: str, tmp_path: Path) -> None:
@@ -285,7 +287,10 @@ def test_label_studio_numbers_uploads_alone(address: str, name: str, tmp_path: P
         ([task(image_rotation=90)], "annotated while it was turned; turn it back"),
         ([task(value={"polygonlabels": ["road", "sky"], "points": []})], "a shape of 2 classes; give each shape one"),
         ([task(original_width=10**6, original_height=10**6)], "annotations of 1000000x1000000 pixels; correct width"),
-        ([task(value={"polygonlabels": ["tree"], "points": [[1, 1]]})], "class 'tree' is not in label_map; add tree"),
+        (
+            [task(value={"polygonlabels": ["tree"], "points": [[1, 1]]})],
+            "class 'tree' is not in classes; add it to",
+        ),
         ([task(value={"polygonlabels": ["road"], "points": [["x", 1]]})], "no readable Label Studio annotations"),
         ([task(type="brushlabels", value={"brushlabels": ["road"], "rle": [1, 2]})], "a brush that cannot be unpacked"),
         ([{**task(), "data": {"text": "words"}}], "a task without an image ('words'); export tasks of images"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import IGNORE_INDEX, VOID, LabelSpace
-from adaptseg.data.layouts.annotated import BACKGROUND
+from adaptseg.data.layouts.label_map import BACKGROUND
 
 Color = tuple[int, int, int]
 BLACK: Color = (0, 0, 0)

@@ -13,8 +13,8 @@ from PIL import Image
 from adaptseg.atomic import write_text, written_whole
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import VOID, LabelSpace
-from adaptseg.data.layouts.annotated import BACKGROUND
 from adaptseg.data.layouts.cvat_masks import LABEL_MAP, PICTURES
+from adaptseg.data.layouts.label_map import BACKGROUND
 from adaptseg.errors import InputError
 from adaptseg.labelling.annotations import ToLabel
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from adaptseg.atomic import write_text
 from adaptseg.data.files import UInt8Array
 from adaptseg.data.label_spaces import IGNORE_INDEX, VOID
-from adaptseg.data.layouts.annotated import BACKGROUND
 from adaptseg.data.layouts.annotation_formats import labelme
+from adaptseg.data.layouts.label_map import BACKGROUND
 from adaptseg.labelling.annotations import ToLabel
 
 TOLERANCE = 1.0

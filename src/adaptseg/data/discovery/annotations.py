@@ -12,9 +12,10 @@ from adaptseg.config import DomainConfig
 from adaptseg.data.discovery.names import Naming
 from adaptseg.data.discovery.words import SPLITS
 from adaptseg.data.files import FileTree, is_image
-from adaptseg.data.layouts.annotated import BACKGROUND, annotation_file
+from adaptseg.data.layouts.annotated import annotation_file
 from adaptseg.data.layouts.annotation_formats import MAX_BYTES, ONE_FILE, sniffed
 from adaptseg.data.layouts.folder import folder_layout
+from adaptseg.data.layouts.label_map import BACKGROUND
 from adaptseg.data.layouts.pairing import composed
 from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError

@@ -11,18 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptseg.data.files import FileTree, image_size, open_image
-from adaptseg.data.label_spaces import VOID
 from adaptseg.data.layouts import annotation_formats as formats
 from adaptseg.data.layouts.annotation_formats import Drawing, Panoptic
-from adaptseg.data.layouts.label_map import LabelMap
+from adaptseg.data.layouts.label_map import BACKGROUND, LabelMap
 from adaptseg.data.layouts.paired_files import Files
 from adaptseg.data.layouts.pairing import composed, few
 from adaptseg.data.layouts.raw_labels import packed
 from adaptseg.data.layouts.shapes import is_unreal
 from adaptseg.errors import InputError
 
-BACKGROUND = "background"
-"""Class of pixels that no shape covers: trained where the label space has it, otherwise ignored."""
 Values = npt.NDArray[Any]
 
 
@@ -35,6 +32,8 @@ class AnnotatedFiles(Files):
     """Raw value of each name in the annotations; of YOLO, of each number as text."""
     default: int | None
     """Raw value of names that are not listed; none: they are errors."""
+    label_map: LabelMap
+    """The configured one, for messages."""
     known: Mapping[str, Drawing | Panoptic]
     """Of formats with one file for all images: name of the image -> its annotation."""
 
@@ -53,8 +52,16 @@ class AnnotatedFiles(Files):
         if is_unreal(size):
             raise InputError(f"{where}: annotations of {size[0]}x{size[1]} pixels; correct width and height")
         canvas = np.zeros((size[1], size[0]), np.uint8 if len(self.raw_classes) < 256 else np.uint16)
-        for shape in drawing.shapes:
-            shape.draw(canvas, self._code(shape.name, where), where)
+        try:
+            for shape in drawing.shapes:
+                shape.draw(canvas, self._code(shape.name, where), where)
+        except InputError:
+            raise
+        except Exception as error:  # Shapes may hold anything anywhere.
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(
+                f"{where}: a shape of class {shape.name!r} cannot be drawn ({reason}); correct or delete it"
+            ) from error
         return canvas
 
     def _drawing(self, index: int, where: str) -> Drawing:
@@ -63,7 +70,7 @@ class AnnotatedFiles(Files):
     def _code(self, name: str, where: str) -> int:
         code = self.codes.get(name, self.default)
         if code is None:
-            raise InputError(f"{where}: class {name!r} is not in label_map; add {name}: NAME, or default: void")
+            raise self.label_map.unlisted(name, where)
         return code
 
     def _segments(self, panoptic: Panoptic, index: int, where: str) -> Values:
@@ -142,6 +149,8 @@ def class_codes(
 ) -> tuple[dict[str, int], dict[int, str], int | None]:
     """Return the raw value of each annotated name, the class of each raw value, and the raw value of all others.
 
+    Raw value 0 is the class of what no shape covers.
+
     Args:
         label_map: the configured one; none: classes are called as in the annotations.
         names: all names in the annotations, where they are known beforehand.
@@ -153,26 +162,13 @@ def class_codes(
     """
     if label_map is None and numbered:
         raise InputError(f"{where}: YOLO numbers its classes; give classes, the names in order of data.yaml")
-    classes = _annotated_classes(label_map, names, numbered)
-    order = list(dict.fromkeys(classes.values()))
-    raw_classes = {0: BACKGROUND, **dict(enumerate(order, start=1))}
-    default = None
-    if label_map is not None and label_map.default is not None:
-        default = len(raw_classes)
-        raw_classes[default] = label_map.default
-    return {name: order.index(known) + 1 for name, known in classes.items()}, raw_classes, default
-
-
-def _annotated_classes(label_map: LabelMap | None, names: Sequence[str], numbered: bool) -> dict[str, str]:
-    """Return annotated name -> class; `void` is known without a map."""
-    if label_map is None:
-        return {name: name for name in names}
-    if numbered:
-        return {str(number): name for number, name in label_map.values.items()}
-    known = {str(number): name for number, name in label_map.values.items()}  # BlenderProc calls a class "1".
-    known |= {name: name for name in (*label_map.values.values(), *label_map.colors.values())}
-    known |= {**{name: name for name in label_map.names.values()}, **label_map.names}
-    return known if label_map.default == VOID else {**known, VOID: known.get(VOID, VOID)}
+    classes = {name: name for name in names} if label_map is None else label_map.by_name(numbered)
+    default = None if label_map is None else label_map.default
+    others = [] if default is None else [default]
+    order = dict.fromkeys([classes.get(BACKGROUND, BACKGROUND), *classes.values(), *others])
+    value_of = {known: value for value, known in enumerate(order)}
+    codes = {name: value_of[known] for name, known in classes.items()}
+    return codes, dict(enumerate(order)), None if default is None else value_of[default]
 
 
 def used_names(known: Mapping[str, Drawing | Panoptic]) -> list[str]:

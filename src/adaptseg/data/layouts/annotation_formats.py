@@ -24,6 +24,7 @@ SUFFIXES = {"labelme": ".json", "cityscapes": ".json", "supervisely": ".json", "
 """Formats with a file for each image."""
 ELLIPSE_CORNERS = 180
 """Of the polygon that stands for an ellipse."""
+ROOT_TAG = re.compile(rb"<([A-Za-z_][^\s/>]*)")
 Points = Sequence[tuple[float, float]]
 
 
@@ -75,7 +76,10 @@ def _rectangle(name: str, corners: Sequence[Any]) -> Polygon:
 
 
 def _once(files: Sequence[str]) -> None:
-    """Raise `InputError` where annotations list an image twice: one entry's shapes would hide the other's."""
+    """Raise `InputError` where an image has no name, or is listed twice: one entry's shapes would hide the other's."""
+    nameless = [file for file in files if not PurePosixPath(file.replace("\\", "/")).name]
+    if nameless:
+        raise InputError(f"an image is called {nameless[0]!r}, which is no file name; correct or delete it")
     twice = [file for file, count in Counter(files).items() if count > 1]
     if twice:
         raise InputError(
@@ -192,6 +196,7 @@ def cvat(data: bytes, where: str) -> dict[str, Drawing]:
     Raises:
         InputError: it is no such file.
     """
+    _refuse_boxes(data, where)
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise InputError(f"{where}: declares XML entities, which CVAT does not; export it again")
     try:
@@ -247,6 +252,15 @@ def labelstudio(content: Any) -> dict[str, Drawing]:
     return {file: Drawing(*drawn) for file, drawn in label_studio.tasks(content).items()}
 
 
+def _refuse_boxes(data: bytes, where: str) -> None:
+    """Raise `InputError` on XML of one image; that of CVAT has `annotations` as its root."""
+    root = ROOT_TAG.search(data)
+    if root is not None and root[1] == b"annotation":
+        raise InputError(
+            f"{where}: XML of one image, as Pascal VOC has for boxes, which have no areas; export masks or polygons"
+        )
+
+
 PER_IMAGE: dict[str, Callable[[Any], Drawing]] = {
     "labelme": labelme,
     "cityscapes": cityscapes,
@@ -264,6 +278,7 @@ def sniffed(data: bytes, where: str) -> str:
     if suffix == ".txt":
         return "yolo"
     if suffix == ".xml":
+        _refuse_boxes(data, where)
         return "cvat"
     found: str | None = parsed(_sniffed_json, data, where, "JSON")
     if found is None:

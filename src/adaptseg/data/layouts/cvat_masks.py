@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from adaptseg.data.label_spaces import VOID
-from adaptseg.data.layouts.annotated import BACKGROUND
 from adaptseg.data.layouts.label_map import Color, LabelMap
 from adaptseg.errors import InputError
 
@@ -71,13 +69,10 @@ def colors_map(colors: Mapping[Color, str], configured: LabelMap | None) -> Labe
     """
     if configured is None:
         return LabelMap(colors=dict(colors))
-    known = {str(number): name for number, name in configured.values.items()}
-    known |= {name: name for name in (*configured.values.values(), *configured.colors.values())}
-    known = {VOID: VOID, BACKGROUND: BACKGROUND, **known, **configured.names}
-    mapped = LabelMap()
+    known, mapped = configured.by_name(), LabelMap()
     for color, name in colors.items():
         found = known.get(name, configured.default)
         if found is None:
-            raise InputError(f"{LABEL_MAP}: class {name!r} is not in label_map; add {name}: NAME, or default: void")
+            raise configured.unlisted(name, LABEL_MAP)
         mapped.colors[color] = found
     return mapped

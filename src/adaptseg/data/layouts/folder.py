@@ -90,7 +90,7 @@ def _annotated(config: DomainConfig, pairs: Pairs, label_map: LabelMap | None) -
         names = used_names(drawn)
     codes, raw_classes, default = class_codes(label_map, names, numbered, where)
     settings = {"label_format": pairs.label_format, "codes": codes, "default": default, "known": pairs.known}
-    return _files(config, pairs, raw_classes, AnnotatedFiles, **settings)
+    return _files(config, pairs, raw_classes, AnnotatedFiles, **settings, label_map=label_map or LabelMap())
 
 
 def _files(

@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import yaml
+
 from adaptseg.config import DomainConfig
 from adaptseg.data.label_spaces import IGNORE_INDEX, VOID, label_space
 from adaptseg.errors import InputError
 
 Color: TypeAlias = tuple[int, int, int]
+BACKGROUND = "background"
+"""Class of pixels that no shape covers: trained where the label space has it, otherwise ignored."""
 DEFAULT = "default"
 MAX_VALUE = 65535
 RANGE = re.compile(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*")
@@ -29,14 +33,41 @@ class LabelMap:
     """Of an RGB colour."""
     names: dict[str, str] = field(default_factory=dict)
     """Of a class name in an annotation file."""
+    numerals: dict[str, str] = field(default_factory=dict)
+    """Of a number that is written in another way than usual, such as 001: an annotated class may be called so."""
     default: str | None = None
     """Of all that is not listed; none: that is an error."""
+    key: str = "label_map"
+    """The domain's key that says all this."""
 
     def raw_classes(self) -> dict[int, str]:
         """Return the class of every value; 255 is `void` unless the map says otherwise."""
         if self.default is not None:
             return {**dict.fromkeys(range(MAX_VALUE + 1), self.default), **self.values}
         return {IGNORE_INDEX: VOID, **self.values}
+
+    def by_name(self, numbered: bool = False) -> dict[str, str]:
+        """Return the class of every name in annotations; `background` and `void` need no entry.
+
+        Args:
+            numbered: whether annotations name classes by numbers alone, as YOLO does.
+        """
+        known = {str(number): name for number, name in self.values.items()} | self.numerals
+        if numbered:
+            return {**known, BACKGROUND: self.names.get(BACKGROUND, BACKGROUND)}
+        listed = (*self.values.values(), *self.colors.values(), *self.names.values())
+        known |= {name: name for name in listed}  # A class of that very name goes before a number.
+        known |= self.names
+        return {**known, BACKGROUND: known.get(BACKGROUND, BACKGROUND), VOID: known.get(VOID, VOID)}
+
+    def unlisted(self, name: str, where: str) -> InputError:
+        """Return the error on an annotated class that is not in the map."""
+        if self.key == "classes":  # A label_map of one entry would override all of them.
+            return InputError(
+                f"{where}: class {name!r} is not in classes; add it to classes, or write label_map of all"
+            )
+        entry = " ".join(yaml.safe_dump({name: "NAME"}, allow_unicode=True, width=1 << 20).split())
+        return InputError(f"{where}: class {name!r} is not in label_map; add {entry}, or default: void")
 
 
 def configured_map(config: DomainConfig) -> LabelMap | None:
@@ -50,7 +81,7 @@ def configured_map(config: DomainConfig) -> LabelMap | None:
     if config.classes is None:
         return None
     names = label_space(config.classes).classes
-    return LabelMap(values=dict(enumerate(names)), names={name: name for name in names})
+    return LabelMap(values=dict(enumerate(names)), names={name: name for name in names}, key="classes")
 
 
 def parse_label_map(mapping: Mapping[int | str, Any]) -> LabelMap:
@@ -80,12 +111,14 @@ def _class_name(key: object, value: object) -> str:
     raise InputError(f"label_map has {key}: {value!r}, which is no class name; {cure}")
 
 
-def _raws(text: object) -> Iterator[int | Color]:
-    """Yield the values or the colour that a text or number stands for; nothing for a name."""
+def _raws(text: object) -> Iterator[int | Color | str]:
+    """Yield the values or the colour that a text or number stands for, `001` as a text too; nothing for a name."""
     if isinstance(text, bool):
         raise InputError(f"label_map has {text!r}, which is no label value; put names such as on and no in quotes")
     if isinstance(text, int) or (isinstance(text, str) and text.strip().isdecimal()):
         yield _value(int(text))
+        if isinstance(text, str) and text.strip() != str(int(text)):
+            yield text.strip()
     elif isinstance(text, str) and (found := RANGE.fullmatch(text)):
         first, last = _value(int(found[1])), _value(int(found[2]))
         if first > last:
@@ -127,9 +160,11 @@ def _color(parts: list[int]) -> Color:
 
 
 def _add(result: LabelMap, raw: int | Color | str, name: str) -> None:
-    known: dict[Any, str] = (
-        result.values if isinstance(raw, int) else result.names if isinstance(raw, str) else result.colors
-    )
+    known: dict[Any, str] = result.colors
+    if isinstance(raw, int):
+        known = result.values
+    elif isinstance(raw, str):
+        known = result.numerals if raw.isdecimal() else result.names
     if known.get(raw, name) != name:
         raise InputError(f"label_map calls {raw} both {known[raw]} and {name}; choose one")
     known[raw] = name

@@ -43,11 +43,17 @@ def image_file(data: Mapping[str, Any]) -> str:
     """Return the file that a task's data name, without the address before it and the number of an upload."""
     texts = [data.get("image"), *data.values()]
     named = [text for text in texts if isinstance(text, str)]
-    paths = [unquote(re.split(r"[?&]d=", text)[-1]) for text in named]
-    images = [path for path in paths if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for text in named for path in _paths(text) if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise InputError(f"a task without an image ({', '.join(map(repr, named[:1]))}); export tasks of images")
     return UPLOADED.sub(r"\1", images[0])
+
+
+def _paths(text: str) -> Iterator[str]:
+    """Yield what an address may mean: itself without the query, which may be a signature, or the file in the query."""
+    if text.lower().startswith(("http://", "https://")):
+        yield unquote(text.partition("?")[0])
+    yield unquote(re.split(r"[?&]d=", text)[-1])
 
 
 def _valid(entries: list[Any], file: str) -> list[Any]:

@@ -76,12 +76,22 @@ class Runs:
     """As COCO counts; otherwise by rows, as CVAT does."""
 
     def draw(self, canvas: Canvas, code: int, where: str) -> None:
-        """Set the pixels of the shape to `code`; raises `InputError` where the runs do not fill the box."""
+        """Set the pixels of the shape to `code`.
+
+        Raises:
+            InputError: the runs do not fill the box, or COCO's are of another size than the canvas.
+        """
         height, width = self.size
-        if not 0 <= height * width <= MAX_PIXELS:
+        if min(self.size) < 0 or height * width > MAX_PIXELS:
             raise InputError(f"{where}: a mask of {width}x{height} pixels; export it again")
+        if self.by_columns and self.size != canvas.shape:
+            raise InputError(
+                f"{where}: a mask of {width}x{height} pixels on an image of {canvas.shape[1]}x{canvas.shape[0]}; export"
+                " it again at the image's size"
+            )
         counts = np.array(_uncompressed(self.counts) if isinstance(self.counts, str) else self.counts, np.int64)
-        if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
+        inside = (counts >= 0) & (counts <= height * width)  # A sum of larger ones may overflow.
+        if counts.ndim != 1 or not inside.all() or counts.sum() != height * width:
             raise InputError(f"{where}: run lengths that do not fill {width}x{height} pixels; export it again")
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
         mask = flat.reshape(width, height).T if self.by_columns else flat.reshape(height, width)

@@ -15,7 +15,8 @@ from adaptseg.config import DomainConfig, ExperimentConfig, LabelMapping
 from adaptseg.data.dataset import Domain
 from adaptseg.data.domains import with_value_range
 from adaptseg.data.label_spaces import label_space
-from adaptseg.data.layouts.annotated import BACKGROUND, AnnotatedFiles
+from adaptseg.data.layouts.annotated import AnnotatedFiles
+from adaptseg.data.layouts.label_map import BACKGROUND
 from adaptseg.data.layouts.paired_files import Files
 from adaptseg.data.layouts.pairing import few
 from adaptseg.data.leakage import pixel_digest
