@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptseg.config import TrainConfig
+from adaptseg.config import LabelMapping, TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import StepDataset
@@ -66,7 +66,8 @@ def test_counts_are_kept_for_the_very_label_map(experiment: dict[str, Any], tmp_
         label.unlink()
     config = replace(build_config(experiment).domain("source"), classes=None)
     settings = replace(build_config(experiment).train, rare_class_temperature=0.01)
-    for names in ({"a": "road", "b": "car"}, {"b": "road", "a": "car"}):
+    maps: list[LabelMapping] = [{"a": "road", "b": "car"}, {"b": "road", "a": "car"}]
+    for names in maps:
         domain = Domain(replace(config, label_map=names), label_space(CLASSES))
         sampling = rare_class_sampling(domain, settings, tmp_path / "class_pixels.npz")
         assert sampling is not None

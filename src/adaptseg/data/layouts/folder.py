@@ -92,9 +92,11 @@ def _annotated(config: DomainConfig, pairs: Pairs, label_map: LabelMap | None) -
         names = used_names(drawn)
     codes, raw_classes, default = class_codes(label_map, names, numbered, where)
     settings = {"label_format": pairs.label_format, "codes": codes, "default": default, "known": pairs.known}
-    if pairs.known and pairs.within:  # Once those of the last split were taken for all of that name, and prepared.
-        settings["reading"] = ("names by split",)
-    return _files(config, pairs, raw_classes, AnnotatedFiles, **settings, label_map=label_map or LabelMap())
+    # Once those of the last split were taken for all of that name, and prepared.
+    reading = ("names by split",) if pairs.known and pairs.within else ()
+    return _files(
+        config, pairs, raw_classes, AnnotatedFiles, **settings, reading=reading, label_map=label_map or LabelMap()
+    )
 
 
 def _files(
