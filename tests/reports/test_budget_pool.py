@@ -95,3 +95,18 @@ def test_images_of_more_than_8_bits_that_are_evaluated_on_are_not_labelled(tmp_p
     shutil.copy(tmp_path / "labelled" / "images" / "a.png", tmp_path / "validation" / "images")
     config = build_config(content | {"target_labelled": {"root": str(tmp_path / "labelled"), "classes": CLASSES}})
     assert sorted(open_pool(config).digests) == ["b", "c"]
+
+
+def test_names_that_two_splits_have_are_images_of_their_own(tmp_path: Path) -> None:
+    content = small_experiment(tmp_path)
+    for split in ("a", "b"):
+        write_images(tmp_path / split, ["0", "1"], labels=True)
+        for kind in ("images", "labels"):
+            (tmp_path / "labelled" / kind).mkdir(parents=True, exist_ok=True)
+            (tmp_path / split / kind).rename(tmp_path / "labelled" / kind / split)
+    section = {"root": str(tmp_path / "labelled"), "classes": CLASSES, "split": ["a", "b"]}
+    config = build_config(content | {"target_labelled": section})
+    pool = open_pool(config)
+    assert sorted(pool.digests) == ["a/0", "a/1", "b/0", "b/1"]
+    names = pool.names(seed=0, count=2)
+    assert sorted(labelled_names(replace(config, target_labelled=pool.labelled(names)))) == sorted(names)

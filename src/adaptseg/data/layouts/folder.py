@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from adaptseg.data.layouts.annotation_formats import ONE_FILE, SUFFIXES
 from adaptseg.data.layouts.cvat_masks import FORMAT as MASKS
 from adaptseg.data.layouts.cvat_masks import colors_map
 from adaptseg.data.layouts.image_range import measured_range
-from adaptseg.data.layouts.label_files import Pairs, add_labelled, resolved
+from adaptseg.data.layouts.label_files import Pairs, add_labelled, joined, resolved
 from adaptseg.data.layouts.label_map import LabelMap, configured_map
 from adaptseg.data.layouts.paired_files import Files, included
 from adaptseg.data.layouts.pairing import (
@@ -27,6 +27,7 @@ from adaptseg.data.layouts.pairing import (
     composed,
     few,
     find,
+    of_one_name,
     place,
     suspects_note,
     unread_note,
@@ -53,7 +54,8 @@ def folder_layout(config: DomainConfig) -> Files:
     if not config.roots:
         raise InputError(f"root of layout {config.layout} is missing; name the folder of the data")
     found = [_pairs(config, Path(root)) for root in config.roots]
-    pairs = found[0] if len(found) == 1 else _joined(found)
+    pairs = found[0] if len(found) == 1 else _of_roots(found)
+    _refuse_repeated(pairs)
     _choose(pairs, config)
     _refuse_heif(pairs)
     if not config.labelled:
@@ -127,25 +129,26 @@ def _pairs(config: DomainConfig, root: Path) -> Pairs:
         raise InputError(f"{root}: an archive, which layout folder does not read; unpack it, and give the folder")
     if is_video(root.name) and root.is_file():
         return _pairs(replace(config, images=root.name), root.parent)
-    pairs = Pairs(FilmTree(root))
-    for split in config.split or [""]:
+    tree, splits = FilmTree(root), config.split or [""]
+    parts = [Pairs(tree) for _ in splits]
+    for split, pairs in zip(splits, parts, strict=True):
         plain = not config.labelled and not (root / "images").is_dir()  # Photographs need no folder of their own.
         text = resolved(root, "" if config.images is None and plain else config.images, split, "images")
         images = place(text, root, "images")
         wanted = is_image if config.labelled else _is_picture_or_film
-        found = find(pairs.tree, images, wanted, "images")
+        found = find(tree, images, wanted, "images")
         unread, taken = list(found.unread), set(found.files.values())
         if config.labelled and found.files:
             taken |= add_labelled(pairs, config, images, found, split)
         else:
             for key, name in found.files.items():
                 _add_unlabelled(pairs, "/".join(filter(None, key)), name, config.every or EVERY)
-            pairs.notes += suspects_note(pairs.tree, images.folder, list(found.files.values()))
+            pairs.notes += suspects_note(tree, images.folder, list(found.files.values()))
         if not (root / text).is_file():  # Who names one film does not mean what lies beside it.
-            pairs.notes += unread_note(pairs.tree, images.folder, [name for name in unread if name not in taken])
-    if not pairs.images:
+            pairs.notes += unread_note(tree, images.folder, [name for name in unread if name not in taken])
+    if not any(pairs.images for pairs in parts):
         raise _no_images(config, root, unread, images)
-    return pairs
+    return parts[0] if len(parts) == 1 else _of_splits(splits, parts)
 
 
 def _is_picture_or_film(name: str) -> bool:
@@ -171,30 +174,53 @@ def _no_images(config: DomainConfig, root: Path, unread: Sequence[str], images: 
     )
 
 
-def _joined(found: Sequence[Pairs]) -> Pairs:
-    """Return the samples of several roots as those of one, names preceded by their root's."""
-    joined = Pairs(FilmTree(Path()))
-    folders = [pairs.tree.root.name for pairs in found]
-    if len(kinds := {(pairs.label_format, bool(pairs.known)) for pairs in found}) > 1:
+def _of_splits(splits: Sequence[str], parts: Sequence[Pairs]) -> Pairs:
+    """Return the samples of several splits as those of one; a name that several have is preceded by its split."""
+    tree = parts[0].tree
+    if len(set(splits)) < len(splits):
+        raise InputError(f"{tree.root}: split {', '.join(splits)} has one twice; name each once")
+    drawn = Counter(label for part in parts if part.known for label in zip(part.labels, part.names, strict=True))
+    if shared := [label for label, times in drawn.items() if times > 1]:
         raise InputError(
-            f"{', '.join(str(pairs.tree.root) for pairs in found)}: labels of several formats"
-            f" ({', '.join(sorted(kind for kind, _ in kinds))}); export them in one"
+            f"{tree.where(shared[0][0])}: {few([name for _, name in shared])} could be an image of several splits"
+            f" ({', '.join(splits)}); give labels a file for each split, such as 'annotations/{{split}}.json'"
         )
-    for number, pairs in enumerate(found):
-        prefix = folders[number] if folders.count(folders[number]) == 1 else f"{folders[number]}-{number}"
-        joined.names += [f"{prefix}/{name}" for name in pairs.names]
-        joined.images += [os.path.join(pairs.tree.root, name) for name in pairs.images]
-        joined.labels += [os.path.join(pairs.tree.root, name) for name in pairs.labels]
-        joined.notes += pairs.notes
-        joined.known.update({f"{prefix}/{name}": drawing for name, drawing in pairs.known.items()})
-        joined.label_format = pairs.label_format
-        joined.add_colors(pairs.colors)
-    return joined
+    count = Counter(name for part in parts for name in part.names)
+    names = [
+        [f"{split}/{name}" if count[name] > 1 else name for name in part.names]
+        for split, part in zip(splits, parts, strict=True)
+    ]
+    pairs = joined(tree, parts, names, f"{tree.root}, split {', '.join(splits)}")
+    own = [name for part in parts for name in part.names]
+    pairs.within = {name: old for name, old in zip(pairs.names, own, strict=True) if name != old}
+    return pairs
+
+
+def _of_roots(found: Sequence[Pairs]) -> Pairs:
+    """Return the samples of several roots as those of one, names preceded by their root's."""
+    folders = [pairs.tree.root.name for pairs in found]
+    prefixes = [folder if folders.count(folder) == 1 else f"{folder}-{number}" for number, folder in enumerate(folders)]
+    names = [[f"{prefix}/{name}" for name in pairs.names] for prefix, pairs in zip(prefixes, found, strict=True)]
+    pairs = joined(FilmTree(Path()), found, names, ", ".join(str(pairs.tree.root) for pairs in found))
+    for prefix, part in zip(prefixes, found, strict=True):
+        pairs.within |= {f"{prefix}/{name}": f"{prefix}/{own}" for name, own in part.within.items()}
+    return pairs
+
+
+def _refuse_repeated(pairs: Pairs) -> None:
+    first: dict[str, int] = {}
+    twice = [
+        (pairs.images[first[name]], pairs.images[position])
+        for position, name in enumerate(pairs.names)
+        if first.setdefault(name, position) != position
+    ]
+    if twice:
+        raise of_one_name(pairs.tree, twice, "images", "rename or move one of them, or name what to read with images")
 
 
 def _choose(pairs: Pairs, config: DomainConfig) -> None:
     """Keep what `include`, `list` and `part` say."""
-    kept = included(pairs.names, config.include)
+    kept = sorted({*included(pairs.names, config.include), *included(pairs.within_splits(), config.include)})
     if not kept:
         raise InputError(
             f"{config.root}: no images match split {config.split} and include {config.include}; their names are like"
@@ -204,7 +230,7 @@ def _choose(pairs: Pairs, config: DomainConfig) -> None:
     if config.list is not None:
         pairs.keep(_in_list(pairs.names, Path(config.roots[0], config.list)))
     if config.part is not None:
-        order = sorted(range(len(pairs.names)), key=pairs.names.__getitem__)
+        order = sorted(range(len(pairs.names)), key=pairs.within_splits().__getitem__)
         first, last = (round(share * len(order)) for share in config.part)
         if first == last:
             raise InputError(f"{config.root}: part {list(config.part)} of {len(order)} images has none; widen it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,7 @@ PICTURES = IMAGE_SUFFIXES | {".npy"}
 
 @dataclass
 class Pairs:
-    """The samples of one root."""
+    """The samples of a split, of a root, or of all roots."""
 
     tree: FilmTree
     names: list[str] = field(default_factory=list)
@@ -33,6 +34,8 @@ class Pairs:
     label_format: str = "auto"
     known: dict[str, Any] = field(default_factory=dict)
     """Name of the image -> its annotation, where one file has all."""
+    within: dict[str, str] = field(default_factory=dict)
+    """Name that was preceded by its split -> the one that several splits have."""
 
     colors: dict[Color, str] = field(default_factory=dict)
     """Class of each colour, where CVAT's labelmap.txt says it."""
@@ -46,11 +49,42 @@ class Pairs:
                     " them as domains of their own"
                 )
 
+    def within_splits(self) -> list[str]:
+        """Return what the samples are called in their splits."""
+        return [self.within.get(name, name) for name in self.names]
+
     def keep(self, positions: Sequence[int]) -> None:
         """Leave out all other samples."""
         self.names = [self.names[i] for i in positions]
         self.images = [self.images[i] for i in positions]
         self.labels = [self.labels[i] for i in positions] if self.labels else []
+
+
+def joined(tree: FilmTree, parts: Sequence[Pairs], names: Sequence[Sequence[str]], of: str) -> Pairs:
+    """Return the samples of several splits or roots as those of one.
+
+    Args:
+        tree: of the files, that of the parts or one above them.
+        parts: the splits or roots.
+        names: what their samples are called now.
+        of: the parts, for messages.
+
+    Raises:
+        InputError: labels are of several formats, or two labelmap.txt contradict each other.
+    """
+    if len(formats := sorted({part.label_format for part in parts})) > 1:
+        raise InputError(f"{of}: labels of several formats ({', '.join(formats)}); export them in one")
+    result = Pairs(tree, label_format=formats[0])
+    for part, called in zip(parts, names, strict=True):
+        base = "" if part.tree is tree else part.tree.root
+        result.names += called
+        result.images += [os.path.join(base, name) for name in part.images]
+        result.labels += [os.path.join(base, name) for name in part.labels]
+        result.notes += part.notes
+        if part.known:
+            result.known |= {name: part.known[old] for old, name in zip(part.names, called, strict=True)}
+        result.add_colors(part.colors)
+    return result
 
 
 def resolved(root: Path, text: str | None, split: str, what: str) -> str:
