@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -19,14 +20,14 @@ from filelock import FileLock
 from PIL import Image
 
 from adaptseg.cli import main
-from adaptseg.config import ExperimentConfig, TrainConfig
+from adaptseg.config import DomainConfig, ExperimentConfig, TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.files import FolderTree, UInt8Array
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.layouts.archives import JoinedTree, ZipTree
 from adaptseg.data.loader import StepDataset
 from adaptseg.data.prepare import prepare
-from adaptseg.data.prepared import Prepared
+from adaptseg.data.prepared import Prepared, prepared_samples
 from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from adaptseg.segmenter.state_dicts import read_state_dict
@@ -147,6 +148,37 @@ def test_a_label_that_changes_makes_it_out_of_date(experiment: dict[str, Any], t
     os.utime(tmp_path / "source" / "labels" / "c.png", ns=(0, 0))
     assert "another state of the files;" in domain(config, "source").preparation
     assert domain(config, "target").prepared is not None
+
+
+def test_colours_whose_classes_change_make_it_out_of_date(tmp_path: Path) -> None:
+    """CVAT's labelmap.txt is no label, and may change alone."""
+    for kind in ("images", "labels/SegmentationClass"):
+        (tmp_path / kind).mkdir(parents=True)
+        Image.new("RGB", (6, 4), (9, 9, 9)).save(tmp_path / kind / "a.png")
+    config = DomainConfig(layout="folder", root=str(tmp_path), labelled=True, prepared=str(tmp_path / "prepared"))
+
+    def read(road: str, car: str) -> Domain:
+        (tmp_path / "labels" / "labelmap.txt").write_text(f"road:{road}::\ncar:{car}::\n")
+        return Domain(config, label_space(["road", "car"]))
+
+    before = read("9,9,9", "5,5,5")
+    samples = prepared_samples(config, before.layout, before.table)
+    assert samples is not None
+    samples.folder.mkdir(parents=True)
+    samples.write(0, *before.read(0))
+    samples.finish()
+    assert read("9,9,9", "5,5,5").prepared == samples
+    swapped = read("5,5,5", "9,9,9")
+    assert np.unique(swapped.label(0)).tolist() == [1]
+    assert "another reading; they are not used" in swapped.preparation
+
+
+def test_what_an_earlier_version_prepared_stays_valid(experiment: dict[str, Any], tmp_path: Path) -> None:
+    """The key has no more in it than it had, where no labelmap.txt is read."""
+    found = domain(configured(experiment, tmp_path), "source")
+    samples = prepared_samples(found.config, found.layout, found.table)
+    assert samples is not None
+    assert samples.recipe["reading"] == hashlib.sha256(b"[[], None, None]").hexdigest()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign", "missing"])

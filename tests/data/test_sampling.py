@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptseg.config import TrainConfig
+from adaptseg.config import LabelMapping, TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import label_space
 from adaptseg.data.loader import StepDataset
-from adaptseg.data.sampling import RareClassSampling, class_pixels
+from adaptseg.data.sampling import RareClassSampling, class_pixels, rare_class_sampling
 from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
 from tests.conftest import CLASSES
@@ -54,6 +56,22 @@ def test_class_pixels(experiment: dict[str, Any], tmp_path: Path) -> None:
     assert counts.shape == (4, 3)
     assert counts[1].tolist() == [0, 5 * 64, 43 * 64]
     assert counts.sum() == 4 * 48 * 64
+
+
+def test_counts_are_kept_for_the_very_label_map(experiment: dict[str, Any], tmp_path: Path) -> None:
+    """Annotated names are numbered in the map's order, so that only the map itself tells the two apart."""
+    shapes = [{"label": "a", "points": [[0, 0], [63, 0], [63, 47], [0, 47]]}]
+    for label in list((tmp_path / "source" / "labels").iterdir()):
+        label.with_suffix(".json").write_text(json.dumps({"shapes": shapes, "imageWidth": 64, "imageHeight": 48}))
+        label.unlink()
+    config = replace(build_config(experiment).domain("source"), classes=None)
+    settings = replace(build_config(experiment).train, rare_class_temperature=0.01)
+    maps: list[LabelMapping] = [{"a": "road", "b": "car"}, {"b": "road", "a": "car"}]
+    for names in maps:
+        domain = Domain(replace(config, label_map=names), label_space(CLASSES))
+        sampling = rare_class_sampling(domain, settings, tmp_path / "class_pixels.npz")
+        assert sampling is not None
+        assert [len(found) for found in sampling.with_class] == [4 * (name == names["a"]) for name in CLASSES]
 
 
 def test_crops(experiment: dict[str, Any]) -> None:

@@ -162,7 +162,7 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
         "layout": str(config.layout),
         "size": size,
         "label map": hashlib.sha256(table.tobytes()).hexdigest() if config.labelled else "none",
-        "reading": hashlib.sha256(repr(_reading(config, layout)).encode()).hexdigest(),
+        "reading": hashlib.sha256(repr(reading(config, layout)).encode()).hexdigest(),
         "state of the files": listing_digest(layout),
     }
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
@@ -172,10 +172,10 @@ def prepared_samples(config: DomainConfig, layout: Layout, table: UInt8Array) ->
     return Prepared(folder, recipe, [config.layout, roots, choice, bool(config.labelled)])
 
 
-def _reading(config: DomainConfig, layout: Layout) -> list[Any]:
-    """What says how files become pixels and label values: a map in the order of its entries."""
+def reading(config: DomainConfig, layout: Files) -> list[Any]:
+    """Return what says how files become pixels and label values: a map in the order of its entries."""
     label_map = list((config.label_map or {}).items()) if config.labelled else None
-    return [label_map, config.label_format, layout.value_range]
+    return [label_map, config.label_format, layout.value_range, *layout.reading]
 
 
 def listing_digest(layout: Files) -> str:

@@ -18,7 +18,7 @@ from adaptseg.atomic import write_bytes
 from adaptseg.config import TrainConfig
 from adaptseg.data.dataset import Domain
 from adaptseg.data.layouts.paired_files import Files
-from adaptseg.data.prepared import listing_digest
+from adaptseg.data.prepared import listing_digest, reading
 from adaptseg.distributed import is_main
 from adaptseg.errors import InputError
 from adaptseg.progress import track
@@ -132,7 +132,7 @@ def kept_class_pixels(kept: Path, digest: str | None = None) -> npt.NDArray[np.i
 
 
 def labels_digest(domain: Domain) -> str:
-    """Return a digest of all that determines a domain's labels: samples, files' states, label map, size."""
+    """Return a digest of all that determines a domain's labels: samples, files' states, label map, reading, size."""
     layout = domain.layout
     prepared = domain.prepared.folder.name if domain.prepared is not None else None
     words = [list(layout.names), list(domain.label_space.classes), domain.size, prepared]
@@ -140,4 +140,5 @@ def labels_digest(domain: Domain) -> str:
     digest.update(domain.table.tobytes())
     if isinstance(layout, Files):
         digest.update(listing_digest(layout).encode())
+        digest.update(repr(reading(domain.config, layout)).encode())
     return digest.hexdigest()

@@ -98,9 +98,8 @@ def labelme_beside(folder: Path) -> Any:
     return {name: name for name in CLASSES}
 
 
-@form
-def roboflow_coco(folder: Path) -> Any:
-    each(folder, "train/{:04}.jpg", "")
+def coco(files: list[str]) -> str:
+    """Return COCO's instances on the scenes."""
     annotations = [
         {"image_id": index, "category_id": code + 1, "segmentation": [ring.ravel().tolist()], "iscrowd": 0}
         for index in range(COUNT)
@@ -108,11 +107,27 @@ def roboflow_coco(folder: Path) -> Any:
         for ring in outlines(scene(index), code)
     ]
     content = {
-        "images": [{"id": i, "file_name": f"{i:04}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(COUNT)],
+        "images": [{"id": i, "file_name": files[i], "width": WIDTH, "height": HEIGHT} for i in range(COUNT)],
         "categories": [{"id": 0, "name": "street"}, *({"id": v, "name": name} for name, v in FROM_ONE.items())],
         "annotations": annotations,
     }
-    (folder / "train/_annotations.coco.json").write_text(json.dumps(content))
+    return json.dumps(content)
+
+
+@form
+def roboflow_coco(folder: Path) -> Any:
+    each(folder, "train/{:04}.jpg", "")
+    (folder / "train/_annotations.coco.json").write_text(coco([f"{i:04}.jpg" for i in range(COUNT)]))
+    return {name: name for name in CLASSES}
+
+
+@form
+def coco_of_sequences(folder: Path) -> Any:
+    """Every sequence begins with frame 0 again."""
+    files = [f"seq{index // 3}/{index % 3:06}.png" for index in range(COUNT)]
+    for index, file in enumerate(files):
+        save(folder / "images" / file, photograph(index))
+    (folder / "instances.json").write_text(coco(files))
     return {name: name for name in CLASSES}
 
 

@@ -25,7 +25,6 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
 from adaptseg.methods.configuration import build_config
 from adaptseg.reports.discovery import summary
-from tests.data.discovery import annotated_forms
 from tests.data.discovery.drawing import CLASSES, OWN, colored, each, photograph, photographs, save, scene, valued
 from tests.data.discovery.test_forms import proposed
 
@@ -363,18 +362,3 @@ def test_what_holds_no_pictures_is_said(tmp_path: Path) -> None:
         (tmp_path / "source" / f"{index}.hdf5").write_bytes(b"x")
     with pytest.raises(InputError, match=r"no images \(4 \.hdf5\); \.hdf5 are not read: write them as PNG first"):
         proposed(tmp_path)
-
-
-def test_classes_that_are_numbers_are_said(tmp_path: Path) -> None:
-    """As BlenderProc writes COCO; by the note's cure they get names."""
-    annotated_forms.roboflow_coco(tmp_path / "source")
-    file = tmp_path / "source/train/_annotations.coco.json"
-    content = json.loads(file.read_text())
-    content["categories"] = [{"id": one["id"], "name": str(one["id"])} for one in content["categories"]]
-    file.write_text(json.dumps(content))
-    photographs(tmp_path / "target")
-    proposal, _ = proposed(tmp_path)
-    numbers = [row.name for row in proposal.source.classes if row.name.isdecimal()]
-    assert len(numbers) == 5
-    said = f"classes have numbers for names there: call them by label_map, as {{{numbers[0]}: road}}"
-    assert said in proposal.source.notes

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from adaptseg.config import DomainConfig
 from adaptseg.data.discovery.names import Naming
-from adaptseg.data.discovery.words import SPLITS
+from adaptseg.data.discovery.words import IMAGE_WORDS, LABEL_WORDS, OTHER_WORDS, SPLITS, words
 from adaptseg.data.files import FileTree, is_image
-from adaptseg.data.layouts.annotated import annotation_file
+from adaptseg.data.layouts.annotated import annotation_file, path_ends
 from adaptseg.data.layouts.annotation_formats import MAX_BYTES, ONE_FILE, sniffed
 from adaptseg.data.layouts.folder import folder_layout
 from adaptseg.data.layouts.label_map import BACKGROUND
-from adaptseg.data.layouts.pairing import composed
+from adaptseg.data.layouts.pairing import few
 from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError
 
@@ -37,6 +38,8 @@ class OneFile:
     annotated: int
     others: Sequence[str] = ()
     """More such files."""
+    rivals: Sequence[str] = ()
+    """More folders that the images could be in."""
 
 
 def one_file(tree: FileTree, names: Sequence[str], chosen: str | None = None) -> OneFile | None:
@@ -46,18 +49,27 @@ def one_file(tree: FileTree, names: Sequence[str], chosen: str | None = None) ->
         tree: the files.
         names: all of them.
         chosen: the only file to look at.
+
+    Raises:
+        InputError: nothing tells in which of several folders its images are.
     """
     images: dict[str, list[str]] = {}
     for name in filter(is_image, names):
-        images.setdefault(composed(PurePosixPath(name).stem), []).append(name)
+        for end in path_ends(name):
+            images.setdefault(end, []).append(name)
     files = [chosen] if chosen else _likely(names)
     found = [one for file in files if (one := _read(tree, file, images)) is not None]
     if not found:
         return None
     found.sort(key=lambda one: (not any(split in one.name.lower() for split in SPLITS), -one.matched, one.name))
     best = found[0]
-    others = tuple(one.name for one in found[1:])
-    return OneFile(best.name, best.label_format, best.folder, best.matched, best.annotated, others)
+    if best.rivals:
+        folders, where = sorted([best.folder, *best.rivals]), tree.where(best.name)
+        raise InputError(
+            f"{where}: {few(folders)} all have images that it names; say which: adaptseg init"
+            f" '{tree.where(folders[0])}' TARGET --labels '{where}'"
+        )
+    return replace(best, others=tuple(one.name for one in found[1:]))
 
 
 def _likely(names: Sequence[str]) -> list[str]:
@@ -79,18 +91,25 @@ def _read(tree: FileTree, file: str, images: Mapping[str, Sequence[str]]) -> One
         label_format, known = annotation_file(tree, file, label_format)
     except (InputError, OSError):
         return None
-    stems = [PurePosixPath(composed(name).replace("\\", "/")).stem for name in known]
-    places = [place for stem in stems for place in images.get(stem, ())]
+    found = {next((end for end in path_ends(name) if end in images), "") for name in known}
+    places = {place for end in found for place in images.get(end, ())}
     if not places:
         return None
-    folders: dict[str, int] = {}
-    for place in places:
-        for parent in PurePosixPath(place).parents:
-            folders[str(parent)] = folders.get(str(parent), 0) + 1
-    most = max(folders.values())
-    folder = max((one for one, count in folders.items() if 10 * count >= 9 * min(most, len(stems))), key=len)
-    matched = sum(stem in images for stem in stems)
-    return OneFile(file, label_format, "" if folder == "." else folder, matched, len(known))
+    counts = Counter(str(parent) for place in places for parent in PurePosixPath(place).parents)
+    likely = [folder for folder, count in counts.items() if 10 * count >= 9 * min(len(places), len(known))]
+    folder = max(likely, key=lambda one: (_likeness(one, file), len(one)))
+    rivals = [
+        one for one in likely
+        if _likeness(one, file) == _likeness(folder, file) and not PurePosixPath(folder).is_relative_to(one)
+    ]  # fmt: skip
+    count = min(counts[folder], len(known))
+    return OneFile(file, label_format, "" if folder == "." else folder, count, len(known), rivals=rivals)
+
+
+def _likeness(folder: str, file: str) -> tuple[int, int]:
+    """Return how surely an annotation file is of images in a folder: by words of both, such as val, and of images."""
+    seen = set(words(folder))
+    return len(seen & set(words(file))), bool(seen & IMAGE_WORDS) - bool(seen & (OTHER_WORDS | LABEL_WORDS.keys()))
 
 
 def yolo_names(tree: FileTree, labels: Sequence[str], beside: Sequence[Naming]) -> tuple[list[str], str]:

@@ -13,6 +13,7 @@ from adaptseg.data.discovery.labelled import Labelled, as_named, find_labelled
 from adaptseg.data.discovery.naming import BACKGROUNDS, plain
 from adaptseg.data.discovery.pairing import refuse_same_stems
 from adaptseg.data.files import FolderTree, image_size, is_image
+from adaptseg.data.layouts.annotation_formats import sniffed
 from adaptseg.data.layouts.pairing import few
 from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError
@@ -128,7 +129,13 @@ def _no_labels(source: Path, labels: Path | None) -> InputError:
     if not source.is_dir():
         return InputError(f"{source.absolute()}: no such folder; give the folder with images and labels")
     place = labels or source
-    names = FolderTree(place).names("") if place.is_dir() else [place.name]
+    tree = FolderTree(place if place.is_dir() else place.parent)
+    names = tree.names("") if place.is_dir() else [place.name]
+    try:
+        for name in [name for name in names if name.lower().endswith(".xml")][:1]:
+            sniffed(tree.read(name), tree.where(name))
+    except InputError as error:  # It says what these are, such as boxes.
+        return error
     kinds = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names)
     seen = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "no files"
     if not any(is_image(name) for name in names) and labels is None:

@@ -108,6 +108,12 @@ def read_all_of(label_format: str, data: bytes, where: str) -> Mapping[str, Draw
     return found
 
 
+def path_ends(file: str) -> list[str]:
+    """Return a file's name without its suffix: with all folders before it, with all but the first, …, with none."""
+    parts = PurePosixPath(composed(file).replace("\\", "/")).with_suffix("").parts
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
 def matched(known: Mapping[str, Any], names: Sequence[str], where: str) -> dict[str, Any]:
     """Return the annotation of each image that has one: by folders and name, or by the end of them that is unique.
 
@@ -118,9 +124,8 @@ def matched(known: Mapping[str, Any], names: Sequence[str], where: str) -> dict[
     """
     by_end: dict[str, list[str]] = {}
     for file in known:
-        folders = PurePosixPath(composed(file).replace("\\", "/")).with_suffix("").parts
-        for start in range(len(folders)):
-            by_end.setdefault("/".join(folders[start:]), []).append(file)
+        for end in path_ends(file):
+            by_end.setdefault(end, []).append(file)
     longest_first = sorted(names, key=lambda name: -name.count("/"))
     image_of: dict[str, str] = {}
     for name in longest_first:

@@ -65,8 +65,10 @@ def folder_layout(config: DomainConfig) -> Files:
     if pairs.label_format in (*ONE_FILE, *SUFFIXES):
         return _annotated(config, pairs, label_map)
     label_format = config.label_format or "auto"
+    reading: Sequence[Any] = ()
     if pairs.label_format == MASKS:
         label_map, label_format = colors_map(pairs.colors, label_map), "colors"
+        reading = tuple(label_map.colors.items())  # labelmap.txt may change, and no picture with it.
     if label_map is None:
         raise InputError(f"{config.root}: a labelled folder needs classes (names in order) or label_map (value: name)")
     some = [pairs.labels[i] for i in evenly(len(pairs.labels), SAMPLE)]
@@ -75,7 +77,7 @@ def folder_layout(config: DomainConfig) -> Files:
         raw_classes = labels.raw_classes()
     except InputError as error:
         raise InputError(f"{config.root}: {error}") from error
-    return _files(config, pairs, raw_classes, decode=labels)
+    return _files(config, pairs, raw_classes, decode=labels, reading=reading)
 
 
 def _annotated(config: DomainConfig, pairs: Pairs, label_map: LabelMap | None) -> Files:
@@ -90,7 +92,11 @@ def _annotated(config: DomainConfig, pairs: Pairs, label_map: LabelMap | None) -
         names = used_names(drawn)
     codes, raw_classes, default = class_codes(label_map, names, numbered, where)
     settings = {"label_format": pairs.label_format, "codes": codes, "default": default, "known": pairs.known}
-    return _files(config, pairs, raw_classes, AnnotatedFiles, **settings, label_map=label_map or LabelMap())
+    # Once those of the last split were taken for all of that name, and prepared.
+    reading = ("names by split",) if pairs.known and pairs.within else ()
+    return _files(
+        config, pairs, raw_classes, AnnotatedFiles, **settings, reading=reading, label_map=label_map or LabelMap()
+    )
 
 
 def _files(

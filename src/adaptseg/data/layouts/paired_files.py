@@ -60,6 +60,8 @@ class Files:
     notes: Sequence[str] = ()
     value_range: tuple[float, float] | None = None
     """Values of images of more than 8 bits that become 0 and 255; none: there are no such images."""
+    reading: Sequence[Any] = ()
+    """What says how labels are read, besides the configuration, `raw_classes` and the files of images and labels."""
 
     def image(self, index: int) -> UInt8Array:
         """Return the image, uint8 (H, W, 3) RGB, upright; a film's frame likewise."""

@@ -32,7 +32,7 @@ class LabelPool:
     section: DomainConfig
     """What `target_labelled` says of them, but for which."""
     digests: Mapping[str, bytes]
-    """Of each image's pixels, by its name."""
+    """Of each image's pixels, by its name; of copies, the first counts."""
     evaluated: int = 0
     """Number of images that are left out because they are evaluated on."""
     chosen: tuple[str, ...] | None = None
@@ -111,18 +111,20 @@ def open_pool(config: ExperimentConfig, choose: Path | None = None) -> LabelPool
     evaluation = with_value_range(replace(config.domain("evaluation"), prepared=None), domain.layout.value_range)
     tested = set(_digests(Domain(evaluation, space)))
     if isinstance(domain.layout, AnnotatedFiles) and whole.label_map is None and whole.classes is None:
-        # A few of the files may not name every class.
-        names: LabelMapping = {name: name for name in domain.layout.raw_classes.values() if name != BACKGROUND}
+        # A few of the files may not name every class, nor all of them one that the source has.
+        found = [name for name in domain.layout.raw_classes.values() if name != BACKGROUND]
+        names: LabelMapping = {name: name for name in (*found, *space.classes)}
         section = replace(section, label_map=names)
     digests = dict(zip(domain.layout.names, _digests(domain), strict=True))
-    kept = {name: digest for name, digest in digests.items() if digest not in tested}
+    first = {digest: name for name, digest in reversed(digests.items())}
+    kept = {name: digest for digest, name in first.items() if digest not in tested}
     if not kept:
         raise InputError(
             f"{'target_labelled' if config.has_target_labelled else 'target'}: all {len(digests)} labelled images are"
             " evaluated on; split them, such as target_labelled.part [0.0, 0.5] and evaluation.part [0.5, 1.0]"
         )
     chosen = None if choose is None else _chosen(choose, kept, digests)
-    return LabelPool(section, kept, len(digests) - len(kept), chosen)
+    return LabelPool(section, kept, len(first) - len(kept), chosen)
 
 
 def _digests(domain: Domain) -> list[bytes]:
@@ -146,9 +148,9 @@ def _chosen(path: Path, kept: Mapping[str, bytes], found: Mapping[str, bytes]) -
         raise InputError(
             f"--choose {path}: no images with names ({error}); give the suggestion.json of `adaptseg suggest`"
         ) from error
-    by_digest = {digest: name for name, digest in found.items()}
+    by_digest = {digest: name for name, digest in (*found.items(), *kept.items())}
     said = list(zip(names, digests, strict=True))
-    names = [name if found.get(name) == digest else by_digest.get(digest, name) for name, digest in said]
+    names = [by_digest.get(digest or found.get(name, b""), name) for name, digest in said]
     known = {b"", *by_digest}
     # A rendering's digest is its name.
     others = [name for name, digest in said if digest not in known and found.get(name) not in (None, name.encode())]

@@ -6,13 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from adaptseg.config import ExperimentConfig
-from adaptseg.data.domains import list_domains
-from adaptseg.data.label_findings import classes_shown
-from adaptseg.data.layouts.pairing import few
 from adaptseg.errors import InputError
-from adaptseg.methods import uses_target
-from adaptseg.reports.budget.plan import LABELS_ALONE, Budget, PlannedRun, plan, require_budget
+from adaptseg.reports.budget.plan import Budget, PlannedRun, plan, require_budget
 from adaptseg.reports.budget.pool import open_pool
+from adaptseg.reports.budget.precheck import precheck
 from adaptseg.reports.budget.results import Findings, FinishedRun, how, write_findings
 from adaptseg.reports.compare import is_finished, train_seeds
 from adaptseg.training.checkpoint import saved_checkpoints
@@ -72,7 +69,7 @@ def overview(budget: Budget) -> Iterator[str]:
         InputError: as `run_budget`, but for what training finds.
     """
     left = whole = 0
-    _check(budget)
+    precheck(budget)
     for planned in plan(budget):
         steps = planned.config.train.steps
         done = steps if is_finished(planned.run, planned.config) else _saved_step(planned.run)
@@ -96,7 +93,7 @@ def run_budget(budget: Budget) -> tuple[Findings, list[Path]]:
             show one class alone.
         Preempted: a signal asked to stop; the same call goes on.
     """
-    _check(budget)  # Before hours of training.
+    precheck(budget)
     planned = list(plan(budget))
     done: list[FinishedRun] = []
     written: list[Path] = []
@@ -105,23 +102,6 @@ def run_budget(budget: Budget) -> tuple[Findings, list[Path]]:
         if number == len(planned) or planned[number].seed != each.seed:
             written = write_findings(Findings(budget, done))
     return Findings(budget, done), written
-
-
-def _check(budget: Budget) -> None:
-    """Refuse a budget that would stop midway."""
-    for planned in plan(budget):
-        finished = is_finished(planned.run, planned.config)
-        if not finished and planned.arm == LABELS_ALONE and planned.labels == budget.labels[1]:
-            _require_two_classes(planned)
-
-
-def _require_two_classes(planned: PlannedRun) -> None:
-    shown = classes_shown(list_domains(planned.config, uses_target(planned.config)).source)
-    if len(shown) < 2:
-        raise InputError(
-            f"--labels: {planned.title}, seed {planned.seed}: {few(planned.names)} show no class but"
-            f" {', '.join(shown)}, of which alone nothing is learnt; give larger numbers, or another seed"
-        )
 
 
 def _train(planned: PlannedRun, number: str) -> FinishedRun:
