@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from adaptseg.data.layouts.annotation_formats import coco, cvat, yolo
 from adaptseg.data.layouts.label_studio import tasks
-from adaptseg.data.layouts.shapes import Outline
+from adaptseg.data.layouts.shapes import Outline, Shape
 
 Ring = list[tuple[float, float]]
 
@@ -35,7 +36,7 @@ def expected(columns: range, rows: range) -> npt.NDArray[np.uint8]:
 
 RECTANGLE: Ring = box(20, 10, 51, 30)
 PERCENT = [(100 * x / 60, 100 * y / 40) for x, y in RECTANGLE]
-FORMATS = {
+FORMATS: dict[str, Callable[[], Sequence[Shape]]] = {
     "coco": lambda: coco({
         "images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "x"}],
         "annotations": [{"image_id": 1, "category_id": 1, "segmentation": [np.ravel(RECTANGLE).tolist()]}],
