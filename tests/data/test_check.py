@@ -21,7 +21,7 @@ from adaptseg.data.inspection import Part, read_all
 from adaptseg.data.layouts.paired_files import Files
 from adaptseg.errors import InputError
 from adaptseg.methods.configuration import build_config
-from tests.conftest import write_images
+from tests.conftest import CLASSES, write_images
 from tests.data.published_trees import TREES, build_tree, pack
 
 
@@ -128,6 +128,41 @@ def test_leakage(experiment: dict[str, Any], tmp_path: Path) -> None:
     assert "images/a.png: this very image is also in target" in first
     assert f"night/b.png: the same picture as {other} in target" in second
     assert texts(checked(experiment, "--method.name=source_only"), fatal=False) == []
+
+
+def test_labels_in_which_nothing_is_drawn(experiment: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "source" / "labels"
+    for name in "bd":
+        Image.new("L", (64, 48), 255).save(folder / f"{name}.png")
+    (found,) = checked(experiment).findings
+    line = "source: 2 of 4 labels have no pixel of a class to train: b, d; label these images"
+    assert line in found.text
+    assert (found.fatal, found.kind) == (False, "class")
+    assert found.files == tuple(str(tmp_path / "source" / "images" / f"{name}.png") for name in "bd")
+    images = [
+        {"id": number, "file_name": f"{name}.png", "width": 64, "height": 48} for number, name in enumerate("abcd")
+    ]
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
+    annotations = [
+        {"id": 9 * image + number, "image_id": image, "category_id": number, "segmentation": [[x, 0, x + 9, 0, x, 40]]}
+        for image in (0, 2)  # Those of b and d were not drawn; every image of the task is listed.
+        for number, x in enumerate((0, 20, 40))
+    ]
+    coco = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "source" / "coco.json").write_text(json.dumps(coco))
+    assert line in texts(checked(experiment, "--source.labels=coco.json"), fatal=False)[0]
+
+
+def test_copies_with_different_labels(experiment: dict[str, Any], tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in "bcd":
+        (source / "images" / f"{name}.png").write_bytes((source / "images" / "a.png").read_bytes())
+    assert checked(experiment).findings == [], "copies with one label"
+    Image.fromarray(np.asarray(Image.open(source / "labels" / "d.png"))[:, ::-1]).save(source / "labels" / "d.png")
+    label = np.asarray(Image.open(source / "labels" / "c.png"))
+    Image.fromarray(label.astype(np.uint16)).save(source / "labels" / "c.png")
+    (text,) = texts(checked(experiment), fatal=False)
+    assert "source: 1 images are copies of others, but have other labels than these: d; correct the labels" in text
 
 
 def test_rendered_streets(experiment: dict[str, Any]) -> None:

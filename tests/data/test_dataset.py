@@ -83,6 +83,20 @@ def test_label_and_image_of_different_size(root: Path) -> None:
         domain(root, {0: "road", 1: "car"})[0]
 
 
+@pytest.mark.parametrize(
+    ("turn", "said"), [(1, ": width and height are swapped; export the label again"), (6, " (turned as its EXIF")]
+)
+def test_label_of_swapped_sides(root: Path, turn: int, said: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn  # Orientation.
+    stored = (8, 16) if turn == 6 else (16, 8)
+    Image.new("RGB", stored).save(root / "images" / "a.png", exif=exif)
+    Image.new("L", (8, 16)).save(root / "labels" / "a.png")
+    with pytest.raises(InputError) as caught:
+        domain(root, {0: "road", 1: "car"})[0]
+    assert f"a.png: label is 8x16, its image 16x8{said}" in str(caught.value)
+
+
 def test_no_class_in_common(root: Path) -> None:
     with pytest.raises(InputError, match=r"none of its classes is in label space two; it has cat, void"):
         domain(root, {0: "cat"})

@@ -198,6 +198,27 @@ def test_what_is_wrong_with_them(labelled: dict[str, Any], tmp_path: Path) -> No
         opened(labelled)
 
 
+def test_classes_that_they_do_not_show_are_said(
+    labelled: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled["target_labelled"]["classes"] = ["Road", "car", "Heaven"]
+    line = f"{tmp_path / 'labelled'}: no pixel in 3 labels is of 2 of 3 classes: 'road', 'sky'"
+    said = f"{line}; in these labels are 'Road', 'Heaven', which are no class to train: correct the names"
+    opened(labelled)
+    assert f"adaptseg: target_labelled: {said}" in capsys.readouterr().err
+    report = check(build_config(labelled), uses_target=True, workers=1)
+    assert [finding.text.startswith(said) for finding in report.findings] == [True]
+    assert not report.fails
+    labelled["target_labelled"]["classes"] = CLASSES
+    for path in (tmp_path / "labelled" / "labels").iterdir():
+        Image.new("L", (64, 48), 1).save(path)
+    report = check(build_config(labelled), uses_target=True, workers=1)
+    assert [finding.text for finding in report.findings] == [f"{line}; learnt from the source alone"]
+    for path in (tmp_path / "labelled" / "labels").iterdir():
+        Image.new("L", (64, 48), 255).save(path)
+    assert check(build_config(labelled), uses_target=True, workers=1).fails, "training is refused, too"
+
+
 def test_paths_of_a_yaml_are_relative_to_it(tmp_path: Path) -> None:
     from adaptseg.experiment import with_absolute_paths
 

@@ -137,6 +137,12 @@ def test_the_command(
     assert capsys.readouterr().out.startswith("no drift: ")
     main(["drift", str(run), str(tmp_path / "same"), str(target), "--device", "cpu"])  # Both have a 0.png.
     assert capsys.readouterr().out.startswith("no drift: ")
+    (tmp_path / "root" / "labels").mkdir(parents=True)
+    (tmp_path / "same").rename(tmp_path / "root" / "images")
+    for name in "abcdef":
+        Image.new("L", (64, 48), 3).save(tmp_path / "root" / "labels" / f"{name}.png")
+    main(["drift", str(run), str(tmp_path / "root"), "--device", "cpu"])
+    assert " of 12 images" in capsys.readouterr().out, "labels are no photographs"
     main(["drift", str(run), str(tmp_path / "dark"), "--json", str(tmp_path / "drift.json"), "--device", "cpu"])
     verdict, broken, farthest = capsys.readouterr().out.splitlines()
     assert verdict.startswith("drift: 12 of 12 images (100 %) are unlike")

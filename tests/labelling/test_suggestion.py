@@ -204,6 +204,19 @@ def test_an_evaluation_that_is_gone_is_said(
     assert "evaluation of the run is not left out" in capsys.readouterr().err
 
 
+def test_labelled_images_under_another_name_are_said(
+    run: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = yaml.safe_load((run / "config.yaml").read_text())
+    own["target_labelled"] = {"root": str(tmp_path / "a"), "label_map": dict(enumerate(CLASSES))}
+    (run / "config.yaml").write_text(yaml.safe_dump(own))
+    suggest(run, photographs, tmp_path / "b", "-n", "1")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "not left out" in line]
+    assert line.startswith(f"adaptseg: target_labelled of the run is not left out: {tmp_path / 'a'}: no such folder; ")
+    assert "--labelled FOLDER" in line
+    assert "--data" not in line
+
+
 def test_frames_of_a_film(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("av")
     from tests.data.test_films import write_film

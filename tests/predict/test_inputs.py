@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adaptseg.errors import InputError
-from adaptseg.predict.inputs import find_inputs
+from adaptseg.predict.inputs import find_inputs, labels_notes, photographs_of
 from adaptseg.predict.predictions import predict_files
 from tests.predict.test_predictions import files, segmenter, write_images
 
@@ -102,6 +102,21 @@ def test_predictions_and_hidden_folders_are_no_inputs(tmp_path: Path) -> None:
     for text in (out / "overlays", out / "overlays/*", out / "overlays/a.png"):
         with pytest.raises(InputError, match=r"overlays.*: lies in --out .*out, where predictions are written"):
             found(text, out)
+
+
+def test_masks_beside_photographs_are_said(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "to-label", ["images/a.png", "images/x/b.png", "labels/a.png", "entropy/a.png"])
+
+    def notes(text: Path, out: Path | None = None) -> list[str]:
+        return list(labels_notes([str(text)], find_inputs([str(text)], out)))
+
+    (note,) = notes(folder)
+    assert "2 files outside images/ are predicted too; give" in note
+    assert f"give {folder / 'images'} to predict" in note
+    assert notes(folder / "images") == notes(folder / "images" / "a.png") == []
+    assert notes(folder, out=folder) == [], "labels/ and entropy/ are its own predictions"
+    assert photographs_of(str(folder)) == str(folder / "images")
+    assert photographs_of(str(folder / "labels")) == str(folder / "labels")
 
 
 def test_frames_beside_their_video(tmp_path: Path) -> None:

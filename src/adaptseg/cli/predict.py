@@ -60,15 +60,18 @@ def parser() -> Parser:
 
 def run(options: Namespace) -> None:
     """Write train ids, colours and overlays of images and videos."""
+    import sys
+
     from adaptseg.distributed import barrier, is_main, join_processes
     from adaptseg.errors import InputError
     from adaptseg.models.devices import choose_device
-    from adaptseg.predict.inputs import find_inputs
+    from adaptseg.predict.inputs import find_inputs, labels_notes
     from adaptseg.predict.pipeline import terminated_in_order
     from adaptseg.predict.predictions import Settings, predict_cityscapes, predict_files
     from adaptseg.segmenter.folding import fold_batch_norm
     from adaptseg.segmenter.inference import Views
     from adaptseg.segmenter.loading import load_model
+    from adaptseg.text import plain
 
     views = Views.parse(options.flip, options.scales, options.tiles)
     maps = tuple(options.maps.split(",")) if options.maps else ()
@@ -77,6 +80,8 @@ def run(options: Namespace) -> None:
     settings = Settings(views, maps, batch, options.format == "frames", options.values)
     inputs = find_inputs(options.inputs, options.out, settings.frames)
     device = join_processes(device, patience=SLOWEST)
+    for note in labels_notes(options.inputs, inputs) if is_main() else ():
+        print(f"adaptseg: {plain(note)}", file=sys.stderr)
     segmenter = load_model(options.model).to(device)
     if options.engine == "onnxruntime":
         from adaptseg.export.engine import use_onnxruntime

@@ -13,8 +13,9 @@ from adaptseg.config import DomainConfig, ExperimentConfig, TrainConfig
 from adaptseg.data.domains import list_domains
 from adaptseg.data.geometry import SQUEEZE, distortion, fitting_size
 from adaptseg.data.inspection import Part, Record, open_part, read_all
-from adaptseg.data.label_findings import absent_text, blurred_text, only_labelled_text
+from adaptseg.data.label_findings import absent_text, blurred_text, only_labelled_text, unshown_text
 from adaptseg.data.label_spaces import CITYSCAPES_19, IGNORE_INDEX
+from adaptseg.data.layouts.pairing import few
 from adaptseg.errors import InputError
 
 MOST_DISTORTION = 0.1
@@ -25,7 +26,7 @@ MANY = 3
 RARE_SHARE = 0.001
 """A class with a smaller share of the source's trained pixels is called rare."""
 
-Kind = Literal["broken", "files", "value", "class", "size", "mode", "ratio", "leakage", "rare"]
+Kind = Literal["broken", "files", "value", "class", "size", "mode", "ratio", "leakage", "rare", "copy"]
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,20 @@ class Report:
 class Tally:
     """What the samples of one domain add up to, and what is wrong with them."""
 
-    def __init__(self, part: Part, config: DomainConfig) -> None:
-        """Begin with no sample."""
+    def __init__(self, part: Part, config: DomainConfig, classes: Sequence[str]) -> None:
+        """Begin with no sample; the classes are those to train."""
         self.part, self.config, self.root = part, config, str(config.root)
         self.findings: list[Finding] = []
         self.broken: list[tuple[str, str]] = []
         """File, and what is wrong with it."""
         self.digests: list[bytes] = []
+        self.trained = frozenset(classes)
+        self.undrawn: list[int] = []
+        """Samples whose label has no pixel of a class to train."""
+        self.label_of: dict[bytes, bytes] = {}
+        """Digest of the label that an image, by its digest, had first."""
+        self.contradicting: list[int] = []
+        """Samples whose image came before with another label."""
         self.labels = 0
         self.sizes: Counter[tuple[int, int]] = Counter()
         self.modes: Counter[str] = Counter()
@@ -113,7 +121,13 @@ class Tally:
         if record.values is not None:
             self.labels += 1
             self.between, self.edges = self.between + record.borders[0], self.edges + record.borders[1]
-            self.class_labels.update({classes[value] for value in record.values if value in classes})
+            names = {classes.get(value, "") for value in record.values}
+            self.class_labels.update(names)
+            if "" not in names and names.isdisjoint(self.trained):
+                self.undrawn.append(index)
+            label = record.label_digest
+            if label and self.label_of.setdefault(record.digest, label) != label:
+                self.contradicting.append(index)
             for value, pixels in record.values.items():
                 self.value_labels[value] += 1
                 self.value_pixels[value] += pixels
@@ -151,7 +165,7 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
     """
     domains = list_domains(config, uses_target)
     tallies = {
-        role: Tally(open_part(role, config.domain(role), domain), config.domain(role))
+        role: Tally(open_part(role, config.domain(role), domain), config.domain(role), domain.label_space.classes)
         for role, domain in domains.by_role().items()
     }
     for role, record in read_all([tally.part for tally in tallies.values()], workers):
@@ -166,6 +180,7 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
         if blurred:
             tally.find(False, "value", blurred)
         _unknown_values(tally)
+        _odd_labels(tally)
         _ratios(tally, config.train)
         if role != "evaluation":
             labelled_target = domains.by_role()[role] is domains.target_labelled
@@ -173,6 +188,8 @@ def check(config: ExperimentConfig, uses_target: bool, workers: int) -> Report:
             if "evaluation" in tallies:
                 _leaks(tallies["evaluation"], tally, labelled_target)
     _absent_classes(tallies["source"], classes, tallies.get("target_labelled"))
+    if "target_labelled" in tallies:
+        _absent_classes(tallies["target_labelled"], classes)
     if "evaluation" in tallies:
         _absent_classes(tallies["evaluation"], domains.protocol.classes)
     if config.train.rare_class_temperature is None:
@@ -231,6 +248,22 @@ def _unknown_values(tally: Tally) -> None:
         tally.find(True, "value", text)
 
 
+def _odd_labels(tally: Tally) -> None:
+    """Find labels in which nothing was drawn, unless all are so, and copies of an image with different labels."""
+
+    def warn(kind: Kind, found: Sequence[int], text: str, cure: str) -> None:
+        names = few([tally.part.layout.names[index] for index in found])
+        files = [tally.part.image_place(index) for index in found]
+        tally.find(False, kind, f"{tally.root}: {len(found)} {text}: {names}; {cure}", files)
+
+    if 0 < len(tally.undrawn) < tally.labels:
+        text = f"of {tally.labels} labels have no pixel of a class to train"
+        warn("class", tally.undrawn, text, "label these images, or leave them out")
+    if tally.contradicting:
+        text = "images are copies of others, but have other labels than these"
+        warn("copy", tally.contradicting, text, "correct the labels, or leave the copies out")
+
+
 def _sizes(tally: Tally, train: TrainConfig, labelled_target: bool) -> None:
     """Find what training would refuse of the sizes that the images have when they come out of the domain."""
     role, fixed, crop = tally.part.role, tally.config.size, train.crop
@@ -280,7 +313,7 @@ def _ratios(tally: Tally, train: TrainConfig) -> None:
 
 
 def _absent_classes(tally: Tally, classes: Sequence[str], beside: Tally | None = None) -> None:
-    """Find classes without a pixel: fatal in the source, and in the evaluation where it has none of them.
+    """Find classes without a pixel: fatal in the source, and elsewhere where there is none of them.
 
     Classes that only the labelled target images `beside` the source have are learnt from these.
     """
@@ -295,6 +328,10 @@ def _absent_classes(tally: Tally, classes: Sequence[str], beside: Tally | None =
         absent = [name for name in absent if name not in only_labelled]
     if len(absent) == len(classes):
         tally.find(True, "class", f"{root}: no pixel is of a class of {', '.join(classes)}; correct label_map")
+        return
+    if absent and tally.part.role == "target_labelled":
+        text = unshown_text(root, absent, classes, f"{tally.labels} labels", tally.class_pixels)
+        tally.find(False, "class", text)
         return
     if is_source and absent and set(tally.value_pixels) == {0, IGNORE_INDEX}:
         void = IGNORE_INDEX not in (tally.config.label_map or {})

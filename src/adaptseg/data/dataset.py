@@ -13,6 +13,7 @@ from adaptseg.data.files import UInt8Array, look_up, resize_image, resize_label
 from adaptseg.data.geometry import KEEP, seen_size
 from adaptseg.data.label_spaces import LabelSpace
 from adaptseg.data.layouts.label_map import configured_map
+from adaptseg.data.layouts.paired_files import Files, Layout
 from adaptseg.data.layouts.registry import open_layout
 from adaptseg.data.prepared import find_prepared
 from adaptseg.errors import InputError
@@ -97,7 +98,7 @@ class Domain:
         if not self.labelled:
             return image, None
         raw = self.layout.label(index)
-        label = fitted(raw, (image.shape[1], image.shape[0]), self.layout.where(index))
+        label = fitted(raw, (image.shape[1], image.shape[0]), self.layout, index)
         return image, self._train_ids(label, index)
 
     def class_values(self) -> dict[str, int | tuple[int, int, int]]:
@@ -126,8 +127,14 @@ class Domain:
         return look_up(self.table, raw)
 
 
-def fitted(label: npt.NDArray[Any], size: tuple[int, int], where: str) -> npt.NDArray[Any]:
+def fitted(label: npt.NDArray[Any], size: tuple[int, int], layout: Layout, index: int) -> npt.NDArray[Any]:
     """Return a label (H, W) at its image's `size` (width, height), nearest neighbour where it has another resolution.
+
+    Args:
+        label: sample `index` of the layout has it.
+        size: of the upright image.
+        layout: for messages.
+        index: likewise.
 
     Raises:
         InputError: its sides have another ratio.
@@ -136,9 +143,11 @@ def fitted(label: npt.NDArray[Any], size: tuple[int, int], where: str) -> npt.ND
     if (width, height) == size:
         return label
     if abs(width * size[1] - height * size[0]) > max(*size, width, height):  # More than a pixel that was rounded.
-        turned = " (turned as its EXIF orientation says: turn the label too)" if (height, width) == size else ""
-        raise InputError(
-            f"{where}: label is {width}x{height}, its image {size[0]}x{size[1]}{turned}; both must have the same size,"
-            " or at least the same ratio of sides"
-        )
+        text = f"{layout.where(index)}: label is {width}x{height}, its image {size[0]}x{size[1]}"
+        cure = "; both must have the same size, or at least the same ratio of sides"
+        if (height, width) == size and isinstance(layout, Files) and layout.is_sideways(index):
+            cure = f" (turned as its EXIF orientation says: turn the label too){cure}"
+        elif (height, width) == size:
+            cure = ": width and height are swapped; export the label again"
+        raise InputError(text + cure)
     return resize_label(label, size)

@@ -187,9 +187,12 @@ def _orientation(image: Image.Image) -> int:
 def image_size(data: bytes, where: str) -> tuple[int, int]:
     """Return width and height of an image when it is upright, from the header alone; raises as `open_image` does."""
     header = open_image(data, where, header_only=True)
-    may_be_turned = header.format != "TIFF" and (header.format != "PNG" or _may_be_turned(data))
-    sideways = may_be_turned and _orientation(header) >= 5
-    return (header.height, header.width) if sideways else header.size
+    return (header.height, header.width) if header.format != "TIFF" and is_sideways(header, data) else header.size
+
+
+def is_sideways(header: Image.Image, data: bytes) -> bool:
+    """Tell whether the EXIF orientation of an image, opened from `data`, swaps its width and height."""
+    return (header.format != "PNG" or _may_be_turned(data)) and _orientation(header) >= 5
 
 
 def _unreadable(where: str, error: Exception) -> InputError:

@@ -67,6 +67,8 @@ class Record:
     """Pixels of each raw label value; none where there is no label that can be read."""
     borders: tuple[int, int] = (0, 0)
     """Pixels of the label that lie between two other values, and borders (data/label_findings.py)."""
+    label_digest: bytes = b""
+    """Of the label's raw values at the image's size; empty where one of the two cannot be read."""
 
 
 class Samples(Dataset[Record]):
@@ -83,7 +85,7 @@ class Samples(Dataset[Record]):
     def __getitem__(self, item: int) -> Record:
         """Read an image and its label; what is wrong with one does not keep the other from being read."""
         part, index = self.places[item]
-        problems, size, digest, mode, values, found = [], None, b"", "", None, (0, 0)
+        problems, size, digest, mode, values, found, drawn = [], None, b"", "", None, (0, 0), b""
         rendered = _render(part.layout, index)
         where = part.image_place(index)
         try:
@@ -100,10 +102,18 @@ class Samples(Dataset[Record]):
                 found = borders(label) if holds_values(part.layout) else found
                 values = {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
                 if size is not None:
-                    fitted(label, size, where)
+                    drawn = pixel_digest(fitted(label, size, part.layout, index).astype(np.uint16, copy=False))
             except InputError as error:
                 problems.append((where, str(error)))
-        return Record(problems=tuple(problems), size=size, digest=digest, mode=mode, values=values, borders=found)
+        return Record(
+            problems=tuple(problems),
+            size=size,
+            digest=digest,
+            mode=mode,
+            values=values,
+            borders=found,
+            label_digest=drawn,
+        )
 
 
 def _render(layout: Layout, index: int) -> tuple[UInt8Array, UInt8Array] | None:

@@ -12,13 +12,16 @@ import numpy.typing as npt
 from adaptseg.data.dataset import Domain
 from adaptseg.data.label_spaces import IGNORE_INDEX, VOID
 from adaptseg.data.layouts.annotated import AnnotatedFiles
+from adaptseg.data.layouts.label_map import BACKGROUND
 from adaptseg.data.layouts.paired_files import Files
+from adaptseg.data.layouts.pairing import few
 from adaptseg.data.layouts.raw_labels import PictureLabels, evenly
 from adaptseg.errors import InputError
 
 LABELS_READ = 200
 """Labels of a domain that are read at most, until each class has been seen."""
 LEAST_READ = 8
+MOST_NAMED = 8
 BLURRED = 0.15
 """Share of a label's borders that lie between two other values; of sharp labels at most 0.08 do, of blurred 0.3."""
 
@@ -77,6 +80,27 @@ def only_labelled_text(root: str, names: Sequence[str], labels: str) -> str:
     return f"{text}, which is learnt from labelled target images alone"
 
 
+def unshown_text(
+    root: str, absent: Sequence[str], classes: Sequence[str], labels: str, pixels: Mapping[str, int]
+) -> str:
+    """Return the sentence on classes without a pixel in labelled target images, few of which may well lack some.
+
+    Args:
+        root: of the labelled images.
+        absent: the classes.
+        classes: all classes to train.
+        labels: how many labels were read.
+        pixels: of each name in the labels.
+    """
+    known = {*classes, BACKGROUND, VOID, ""}
+    others = [repr(name) for name in sorted(pixels, key=lambda name: -pixels[name]) if name not in known]
+    text = f"{root}: no pixel in {labels} is of {len(absent)} of {len(classes)} classes: {few([*map(repr, absent)])}"
+    if not others:
+        return f"{text}; learnt from the source alone"
+    named = ", ".join(others[:MOST_NAMED]) + (", …" if others[MOST_NAMED:] else "")
+    return f"{text}; in these labels are {named}, which are no class to train: correct the names where a class is meant"
+
+
 def classes_shown(domain: Domain) -> set[str]:
     """Return the classes to train that have a pixel in a labelled domain, at most 200 labels of which are read.
 
@@ -107,7 +131,7 @@ def label_warnings(
     layout, root = domain.layout, str(domain.config.root)
     if not isinstance(layout, Files):
         return
-    wanted = domain.label_space.classes if role == "source" else averaged
+    wanted = averaged if role == "evaluation" else domain.label_space.classes
     values: Counter[int] = Counter()
     between = edges = labels = 0
     for index in _spread(len(domain)):
@@ -140,6 +164,11 @@ def _absences(role: str, domain: Domain, absent: Sequence[str], read: str, value
         if len(domain.label_space) - len(absent) < 2:
             raise InputError(text)
         yield text
+    elif role == "target_labelled" and absent:
+        pixels: Counter[str] = Counter()
+        for value, count in values.items():
+            pixels[raw_classes.get(value, "")] += count
+        yield unshown_text(root, absent, domain.label_space.classes, read, pixels)
     elif role == "evaluation":
         unnamed = [name for name in absent if name not in raw_classes.values()]
         if all(raw_classes.get(value) not in domain.label_space.classes for value in values):

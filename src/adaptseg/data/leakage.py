@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from adaptseg.data.dataset import Domain
-from adaptseg.data.files import UInt8Array, open_image
+from adaptseg.data.files import open_image
 from adaptseg.data.layouts.paired_files import Files
 from adaptseg.data.layouts.pairing import few
 from adaptseg.errors import InputError
 
 
-def pixel_digest(image: UInt8Array) -> bytes:
-    """Return 16 bytes that stand for an image's size and pixels (H, W, 3), however a file has them without loss."""
+def pixel_digest(image: npt.NDArray[Any]) -> bytes:
+    """Return 16 bytes for size and pixels of an image (H, W, 3) or label (H, W), however a file has them without loss.
+
+    Arrays of different types are different.
+    """
     size = (image.shape[1], image.shape[0])
     hashed = hashlib.blake2b(repr(size).encode(), digest_size=16)
     hashed.update(np.ascontiguousarray(image).data)

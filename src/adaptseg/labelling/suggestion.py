@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -123,16 +124,20 @@ def _joined(known: Sequence[Signals], like: Signals) -> Signals:
 def _of_run(model: str, role: str, images: Files) -> list[Layout]:
     """Return a domain of a run in a list; nothing where the run has none, or the model is no run.
 
-    Where it is gone, a line says that its images cannot be left out.
+    Where it is gone, a line says that its images cannot be left out, and what leaves them out.
     """
     folder = run_folder(model)
     config = None if folder is None else build_config(read_experiment(folder)[1])
     if config is None or not getattr(config, f"has_{role}"):
         return []
+    domain = config.domain(role)
     try:
-        return [open_layout(with_value_range(config.domain(role), images.value_range))]
+        return [open_layout(with_value_range(domain, images.value_range))]
     except InputError as error:
-        print(f"adaptseg: {role} of the run is not left out: {plain(str(error))}", file=sys.stderr)
+        gone = [root for root in domain.roots if not os.path.exists(root)]
+        problem = f"{gone[0]}: no such folder" if gone else str(error)
+        cure = "--labelled FOLDER leaves out the images of the folder as it is called now"
+        print(f"adaptseg: {role} of the run is not left out: {plain(problem)}; {cure}", file=sys.stderr)
         return []
 
 

@@ -17,7 +17,7 @@ from adaptseg.evaluation.drift import TARGET_LOOK, Drift, Reference, drift, look
 from adaptseg.evaluation.target_images import spaced_samples, target_domain
 from adaptseg.experiment import read_experiment, run_folder
 from adaptseg.methods.configuration import build_config
-from adaptseg.predict.inputs import find_files
+from adaptseg.predict.inputs import find_files, photographs_of
 from adaptseg.progress import track
 from adaptseg.segmenter.images import rgb_array
 from adaptseg.segmenter.loading import load_model
@@ -30,7 +30,7 @@ NAMED = 3
 
 
 def folder_drift(run: Path, inputs: Sequence[str], device: torch.device) -> tuple[Drift, dict[str, Any], list[str]]:
-    """Compare the images of folders with the target images of a run.
+    """Compare the images of folders, read as a target's root is, with the target images of a run.
 
     Returns:
         What was found, the same ready for JSON, and what else is to be said.
@@ -43,7 +43,7 @@ def folder_drift(run: Path, inputs: Sequence[str], device: torch.device) -> tupl
         raise InputError(f"{run}: no run folder; give the folder that `adaptseg train` wrote, with its config.yaml")
     segmenter = load_model(folder, device)
     reference = run_reference(Path(folder), segmenter)
-    files = [path for path, _ in find_files(inputs) if is_image(path.name)]
+    files = [path for path, _ in find_files([photographs_of(text) for text in inputs]) if is_image(path.name)]
     if not files:
         raise InputError(f"{inputs[0]}: no images in it, only videos; take frames out of them")
     chosen = [files[index] for index in evenly(len(files), MOST_IMAGES)]

@@ -75,6 +75,24 @@ def find_files(inputs: Sequence[str], out: Path | None = None) -> list[tuple[Pat
     return found
 
 
+def photographs_of(text: str) -> str:
+    """Return `images/` of a folder that has one, as it is read of a target's root; any other input as it is."""
+    images = os.path.join(text, "images")
+    return images if os.path.isdir(images) else text
+
+
+def labels_notes(inputs: Sequence[str], found: Sequence[tuple[Path, Path]]) -> Iterator[str]:
+    """Yield a line for each folder of which, beside those in `images/`, pictures in `labels/` were found."""
+    for folder in filter(os.path.isdir, inputs):
+        photographs = Path(photographs_of(folder))
+        others = [path for path, _ in found if path.is_relative_to(folder) and not path.is_relative_to(photographs)]
+        if any(path.is_relative_to(Path(folder, "labels")) for path in others):
+            yield (
+                f"{folder}: has images/ beside labels/, and {len(others)} files outside images/ are predicted too;"
+                f" give {photographs} to predict the photographs alone"
+            )
+
+
 def _below(folder: Path, left_out: frozenset[str]) -> Iterator[Path]:
     """Yield the images and videos of a folder and the folders in it, in order."""
     found = []

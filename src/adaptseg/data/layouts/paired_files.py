@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from adaptseg.config import DomainConfig
-from adaptseg.data.files import FileTree, UInt8Array, decode_image, decode_label, open_image
+from adaptseg.data.files import FileTree, UInt8Array, decode_image, decode_label, is_sideways, open_image
 from adaptseg.data.films import FilmTree
 from adaptseg.data.layouts.pairing import composed
 from adaptseg.errors import InputError
@@ -77,6 +77,11 @@ class Files:
         if isinstance(self.images, FilmTree) and self.images.is_frame(name):
             return "RGB"
         return open_image(self.images.read(name), self.images.where(name), header_only=True).mode
+
+    def is_sideways(self, index: int) -> bool:
+        """Tell whether the EXIF orientation of an image file swaps its width and height."""
+        data, where = self.images.read(self.image_files[index]), self.images.where(self.image_files[index])
+        return is_sideways(open_image(data, where, header_only=True), data)
 
     def label(self, index: int) -> npt.NDArray[Any]:
         """Return the raw label values, (H, W)."""
