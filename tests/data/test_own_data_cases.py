@@ -163,17 +163,20 @@ def test_a_color_outside_the_map_is_counted(cases: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "labels"), [("16-labelme-json-only", "labels"), ("17-coco-json", "annotations/instances_default.json")]
+    ("name", "labels", "width"),
+    [("16-labelme-json-only", "labels", 120), ("17-coco-json", "annotations/instances_default.json", 119)],
 )
-def test_shapes_are_drawn(cases: Path, name: str, labels: str) -> None:
+def test_shapes_are_drawn(cases: Path, name: str, labels: str, width: int) -> None:
+    """Both reach to x = 119 and y = 29: the last pixels of LabelMe, the border before them in COCO."""
     classes: dict[str, Any] = {"label_space": ["road", "sky"]}
     source = domains(cases / name, {"labels": labels, "label_map": None}, **classes).source
     found = source[5].label
     assert found is not None
     assert found.shape == (90, 120)
-    assert (found[60:89] == 0).all()
-    assert (found[:30] == 1).all()
+    assert (found[60:89, :width] == 0).all()
+    assert (found[:29, :width] == 1).all()
     assert (found[31:60] == 255).all()
+    assert (found[:, width:] == 255).all()
     assert not checked(cases / name, {"labels": labels}, **classes).fails
 
 

@@ -13,6 +13,7 @@ from tests.data.discovery.drawing import (
     OWN,
     WIDTH,
     colored,
+    corners,
     each,
     outlines,
     photograph,
@@ -48,7 +49,7 @@ def cvat_xml(folder: Path) -> Any:
     for index in range(COUNT):
         lines.append(f'<image id="{index}" name="{index:04}.png" width="{WIDTH}" height="{HEIGHT}">')
         for code, name in enumerate(CLASSES):
-            for ring in outlines(scene(index), code):
+            for ring in corners(scene(index), code):
                 points = ";".join(f"{x},{y}" for x, y in ring)
                 lines.append(f'<polygon label="{name}" z_order="0" points="{points}"/>')
         lines.append("</image>")
@@ -77,7 +78,7 @@ def yolo(folder: Path) -> Any:
         lines = [
             " ".join([str(code), *(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in ring)])
             for code in range(5)
-            for ring in outlines(scene(index), code)
+            for ring in corners(scene(index), code)
         ]
         (folder / f"labels/train/{index:04}.txt").write_text("\n".join(lines))
     (folder / "data.yaml").write_text(json.dumps({"train": "images/train", "nc": 5, "names": list(CLASSES)}))
@@ -104,7 +105,7 @@ def coco(files: list[str]) -> str:
         {"image_id": index, "category_id": code + 1, "segmentation": [ring.ravel().tolist()], "iscrowd": 0}
         for index in range(COUNT)
         for code in range(5)
-        for ring in outlines(scene(index), code)
+        for ring in corners(scene(index), code)
     ]
     content = {
         "images": [{"id": i, "file_name": files[i], "width": WIDTH, "height": HEIGHT} for i in range(COUNT)],

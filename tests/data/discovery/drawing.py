@@ -78,3 +78,9 @@ def palette_picture(path: Path, ids: Array, colors: Array) -> None:
 def outlines(ids: Array, code: int) -> list[Array]:
     found, _ = cv2.findContours((ids == code).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [contour[:, 0] for contour in found]
+
+
+def corners(ids: Array, code: int) -> list[Array]:
+    """Return the rings around the pixels of a class, on their borders."""
+    doubled = np.kron(ids == code, np.ones((2, 2), np.uint8))
+    return [(ring + 1) // 2 for ring in outlines(doubled, 1)]

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from adaptseg.data.layouts import label_studio
-from adaptseg.data.layouts.shapes import Bitmap, Circle, Polygon, Runs, Shape
+from adaptseg.data.layouts.shapes import Bitmap, Circle, Outline, Polygon, Runs, Shape
 from adaptseg.errors import InputError
 
 MAX_BYTES = 2**30
@@ -145,7 +145,7 @@ def yolo(text: str, where: str) -> Drawing:
             raise InputError(f"{where}: line {number} has a box, no polygon; export YOLO segmentation")
         if len(words) < 7 or len(words) % 2 == 0 or not words[0].isdecimal():
             raise InputError(f"{where}: line {number} is no class number with points; export YOLO segmentation")
-        shapes.append(Polygon(words[0], words[1:], relative=True))
+        shapes.append(Outline(words[0], words[1:], relative=True))
     return Drawing(None, shapes)
 
 
@@ -167,7 +167,7 @@ def coco(content: Any) -> dict[str, Drawing]:
             height, width = segmentation["size"]
             drawn: list[Shape] = [Runs(name, segmentation["counts"], (int(height), int(width)))]
         else:
-            drawn = [Polygon(name, ring) for ring in segmentation]
+            drawn = [Outline(name, ring) for ring in segmentation]
         shapes[annotation["image_id"]] += drawn
     _once([str(image["file_name"]) for image in content["images"]])
     return {
@@ -219,16 +219,16 @@ def _cvat_image(image: ElementTree.Element) -> Drawing:
 def _cvat_shape(item: ElementTree.Element) -> Iterator[Shape]:
     name, get = item.get("label", ""), item.attrib.__getitem__
     if item.tag == "polygon":
-        yield Polygon(name, [point.split(",") for point in get("points").split(";")])
+        yield Outline(name, [point.split(",") for point in get("points").split(";")])
     elif item.tag == "box":
         left, top, right, bottom = (float(get(key)) for key in ("xtl", "ytl", "xbr", "ybr"))
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        yield Polygon(name, _turned(corners, ((left + right) / 2, (top + bottom) / 2), item))
+        yield Outline(name, _turned(corners, ((left + right) / 2, (top + bottom) / 2), item))
     elif item.tag == "ellipse":
         x, y, across, down = (float(get(key)) for key in ("cx", "cy", "rx", "ry"))
         angles = [2 * math.pi * number / ELLIPSE_CORNERS for number in range(ELLIPSE_CORNERS)]
         ring = [(x + across * math.cos(angle), y + down * math.sin(angle)) for angle in angles]
-        yield Polygon(name, _turned(ring, (x, y), item))
+        yield Outline(name, _turned(ring, (x, y), item))
     elif item.tag == "mask":
         counts = [int(count) for count in get("rle").split(",")]
         corner, width, height = (int(get("left")), int(get("top"))), int(get("width")), int(get("height"))

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from adaptseg.data.files import IMAGE_SUFFIXES
-from adaptseg.data.layouts.shapes import Brush, Polygon, Shape
+from adaptseg.data.layouts.shapes import Brush, Outline, Shape
 from adaptseg.errors import InputError
 
 KINDS = ("brushlabels", "polygonlabels", "rectanglelabels")
@@ -99,4 +99,4 @@ def _shapes(kind: str, value: Mapping[str, Any], size: tuple[int, int], file: st
         points = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
     else:
         points = value["points"]
-    yield Polygon(name, [(float(x) / 100, float(y) / 100) for x, y in points], relative=True)
+    yield Outline(name, [(float(x) / 100, float(y) / 100) for x, y in points], relative=True)

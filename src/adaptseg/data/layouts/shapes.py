@@ -1,4 +1,4 @@
-"""Annotated shapes as pixels: polygons with holes, run lengths, bitmaps, brushes. Later shapes lie on earlier ones."""
+"""Annotated shapes as pixels: polygons, outlines, run lengths, bitmaps, brushes. Later shapes lie on earlier ones."""
 
 from __future__ import annotations
 
@@ -26,18 +26,16 @@ FARTHEST = 1_000_000
 
 @dataclass(frozen=True)
 class Polygon:
-    """Rings of points; borders belong to the shape, as LabelMe draws them."""
+    """Rings of points, which are pixels; borders belong to the shape, as in LabelMe, Cityscapes and Supervisely."""
 
     name: str
     outer: Sequence[Any]
-    """(x, y) in pixels, or as shares of width and height."""
+    """(x, y) of each point."""
     holes: Sequence[Sequence[Any]] = ()
-    relative: bool = False
 
     def draw(self, canvas: Canvas, code: int, where: str) -> None:
         """Set the pixels of the shape to `code`."""
-        scale = canvas.shape[1::-1] if self.relative else (1, 1)
-        rings = [_points(ring, scale, where) for ring in (self.outer, *self.holes)]
+        rings = [_pixels(ring, where) for ring in (self.outer, *self.holes)]
         if len(rings) == 1:
             cv2.fillPoly(canvas, rings, code)
             return
@@ -45,6 +43,26 @@ class Polygon:
         cv2.fillPoly(mask, rings[:1], 1)
         cv2.fillPoly(mask, rings[1:], 0)
         canvas[mask > 0] = code
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A ring of points between pixels, as in COCO, CVAT, Label Studio and YOLO: (0, 0) is a corner of the image.
+
+    A pixel belongs to it if its centre is inside, by the even-odd rule. So outlines that share an edge neither overlap
+    nor leave a gap, and one so thin that no centre is inside is drawn as nothing.
+    """
+
+    name: str
+    ring: Sequence[Any]
+    """(x, y) in pixels, or as shares of width and height."""
+    relative: bool = False
+
+    def draw(self, canvas: Canvas, code: int, where: str) -> None:
+        """Set the pixels of the shape to `code`."""
+        points = _points(self.ring, where) * (canvas.shape[1::-1] if self.relative else (1, 1))
+        mask, corner = _filled(points.clip(-FARTHEST, FARTHEST), canvas.shape)
+        paste(canvas, mask, corner, code)
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class Circle:
 
     def draw(self, canvas: Canvas, code: int, where: str) -> None:
         """Set the pixels of the shape to `code`."""
-        centre, edge = _points(self.points, (1, 1), where)[:2].astype(float)
+        centre, edge = _pixels(self.points, where)[:2].astype(float)
         radius = round(float(np.hypot(*(edge - centre))))
         cv2.circle(canvas, (int(centre[0]), int(centre[1])), min(radius, FARTHEST), code, -1)
 
@@ -137,7 +155,7 @@ class Brush:
         paste(canvas, mask, (0, 0), code)
 
 
-Shape = Polygon | Circle | Runs | Bitmap | Brush
+Shape = Polygon | Outline | Circle | Runs | Bitmap | Brush
 
 
 def paste(canvas: Canvas, mask: Mask, corner: tuple[int, int], code: int) -> None:
@@ -150,15 +168,41 @@ def paste(canvas: Canvas, mask: Mask, corner: tuple[int, int], code: int) -> Non
         canvas[rows, columns][inside] = code
 
 
-def _points(ring: Sequence[Any], scale: tuple[int, int], where: str) -> npt.NDArray[np.int32]:
+def _points(ring: Sequence[Any], where: str) -> npt.NDArray[np.float64]:
     try:
-        points = np.array(ring, float).reshape(-1, 2) * scale
+        points = np.array(ring, float).reshape(-1, 2)
         if not len(points) or not np.isfinite(points).all():
             raise ValueError("no finite numbers")
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}: a shape whose points are no pairs of numbers; correct or delete it") from error
-    rounded: npt.NDArray[np.int32] = np.rint(points.clip(-FARTHEST, FARTHEST)).astype(np.int32)
+    return points
+
+
+def _pixels(ring: Sequence[Any], where: str) -> npt.NDArray[np.int32]:
+    rounded: npt.NDArray[np.int32] = np.rint(_points(ring, where).clip(-FARTHEST, FARTHEST)).astype(np.int32)
     return rounded
+
+
+def _filled(points: npt.NDArray[np.float64], size: Sequence[int]) -> tuple[Mask, tuple[int, int]]:
+    """Return the pixels of a canvas whose centres are inside a ring, in its bounding box, and the box's left and top.
+
+    A centre on the ring is inside where the inside is right of it, or below.
+    """
+    first = np.ceil(points - 0.5).clip(0, size[::-1]).astype(int)  # Pixel whose centre is not left of, or above it.
+    (left, top), (right, bottom) = first.min(0).tolist(), first.max(0).tolist()
+    before = np.arange(-1, len(points) - 1)
+    (dx, dy), rows = (points - points[before]).T, first[:, 1]
+    counts = np.abs(rows - rows[before])
+    edge = np.repeat(np.arange(len(points)), counts)  # Of each crossing of an edge with the centres of a row.
+    row = np.arange(len(edge)) + (np.minimum(rows, rows[before]) + counts - counts.cumsum())[edge]
+    # From the edge's middle: the same, to the last bit, in both directions.
+    x, y = (points + points[before]).T / 2
+    column = np.ceil(x[edge] + (row + 0.5 - y[edge]) * (dx[edge] / dy[edge]) - 0.5).clip(left, right).astype(int)
+    # Each row is crossed an even number of times: what a crossing begins another ends.
+    runs = np.append((row - top) * (right - left) + column - left, (bottom - top) * (right - left))
+    runs.sort()
+    runs[1:] -= runs[:-1].copy()
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(bottom - top, right - left), (left, top)
 
 
 def _uncompressed(text: str) -> list[int]:
