@@ -133,6 +133,8 @@ def test_examples(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no images in it"):
         find_examples(str(tmp_path / "empty"))
+    write_images(tmp_path / "labelled", ["a"], labels=True)
+    assert find_examples(str(tmp_path / "labelled")) == [tmp_path / "labelled/images/a.png"]
 
 
 def network(title: str, seed: int, bias: int | None = None) -> Network:

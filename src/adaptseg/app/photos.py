@@ -10,7 +10,7 @@ from adaptseg.data.files import UInt8Array, decode_image, open_image
 from adaptseg.data.films import is_video
 from adaptseg.data.streets import worlds as streets
 from adaptseg.errors import InputError
-from adaptseg.predict.inputs import find_files
+from adaptseg.predict.inputs import find_files, photographs_of
 
 MAX_SIDE = 20_000
 MAX_RATIO = 8
@@ -59,7 +59,7 @@ def find_examples(folder: str) -> list[Path]:
     Raises:
         InputError: there are none.
     """
-    images = [path for path, _ in find_files([folder]) if not is_video(path.name)]
+    images = [path for path, _ in find_files([photographs_of(folder)]) if not is_video(path.name)]
     if not images:
         raise InputError(f"--examples {folder}: no images in it; give a folder with photographs")
     return images[:MAX_EXAMPLES]
