@@ -25,6 +25,7 @@ from adaptseg.errors import InputError
 from adaptseg.experiment import read_experiment
 from adaptseg.methods.configuration import build_config
 from adaptseg.reports.discovery import summary
+from tests.data.discovery import annotated_forms
 from tests.data.discovery.drawing import CLASSES, OWN, colored, each, photograph, photographs, save, scene, valued
 from tests.data.discovery.test_forms import proposed
 
@@ -244,6 +245,43 @@ def test_names_from_files(tmp_path: Path, file: str, text: str, colors: object, 
     naming = read_names(FolderTree(tmp_path), file) or Naming("")
     assert colors.items() <= naming.colors.items()  # type: ignore[attr-defined]
     assert values.items() <= naming.values.items()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("keys", ["label_space: [sky, wall]", "source: {label_map: {0: sky, 1: wall}}"])
+def test_an_experiment_beside_the_data_names_no_classes(folders: Path, keys: str) -> None:
+    """It is of other data, however it is called: `labelled.yaml`."""
+    (folders / "labelled.yaml").write_text(f"{keys}\ntarget:\n  label_map: {{10: wall, 250: sky}}")
+    assert not read_names(FolderTree(folders), "labelled.yaml")
+    proposal, _ = proposed(folders)
+    assert proposal.source.named_by != "labelled.yaml"
+
+
+def test_an_evaluation_whose_labels_are_not_clear_has_a_cure_of_its_own(folders: Path) -> None:
+    """`--labels` is of the source."""
+    name_colors(folders / "source")
+    cure = "; give --evaluation a folder with the images and those labels alone, or write evaluation into the YAML"
+    each(folders / "labelled", "images/{:04}.png", "")
+    with pytest.raises(InputError, match="no labels that belong to images") as caught:
+        proposed(folders, evaluation=folders / "labelled")
+    assert cure in str(caught.value)
+    each(folders / "labelled", "images/{:04}.png", "labels/{:04}.png")
+    each(folders / "labelled", "images/{:04}.png", "masks/{:04}.png", lambda ids: (ids > 1).astype(np.uint8))
+    with pytest.raises(InputError, match="could both be the labels, and they differ") as caught:
+        proposed(folders, evaluation=folders / "labelled")
+    assert cure in str(caught.value)
+    assert "--labels" not in str(caught.value)
+
+
+def test_which_of_several_labels_were_taken_is_said_with_the_cure(tmp_path: Path) -> None:
+    photographs(tmp_path / "target")
+    for name in ("source", "labelled"):
+        annotated_forms.roboflow_coco(tmp_path / name)
+        shutil.copy(tmp_path / name / "train/_annotations.coco.json", tmp_path / name / "train/_old.coco.json")
+    proposal, _ = proposed(tmp_path, evaluation=tmp_path / "labelled")
+    said = "labels are train/_annotations.coco.json; there are train/_old.coco.json too: "
+    assert proposal.evaluation
+    assert f"{said}--labels PATH chooses" in proposal.source.notes
+    assert [note for note in proposal.evaluation.notes if note.startswith(f"{said}for those, give --evaluation a")]
 
 
 def test_tables_have_their_sources() -> None:

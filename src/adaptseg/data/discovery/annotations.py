@@ -11,6 +11,7 @@ import numpy as np
 
 from adaptseg.config import DomainConfig
 from adaptseg.data.discovery.names import Naming
+from adaptseg.data.discovery.refusals import UnclearLabels
 from adaptseg.data.discovery.words import IMAGE_WORDS, LABEL_WORDS, OTHER_WORDS, SPLITS, words
 from adaptseg.data.files import FileTree, is_image
 from adaptseg.data.layouts.annotated import annotation_file, path_ends
@@ -65,9 +66,9 @@ def one_file(tree: FileTree, names: Sequence[str], chosen: str | None = None) ->
     best = found[0]
     if best.rivals:
         folders, where = sorted([best.folder, *best.rivals]), tree.where(best.name)
-        raise InputError(
-            f"{where}: {few(folders)} all have images that it names; say which: adaptseg init"
-            f" '{tree.where(folders[0])}' TARGET --labels '{where}'"
+        raise UnclearLabels(
+            f"{where}: {few(folders)} all have images that it names",
+            f"say which: adaptseg init '{tree.where(folders[0])}' TARGET --labels '{where}'",
         )
     return replace(best, others=tuple(one.name for one in found[1:]))
 
@@ -110,6 +111,38 @@ def _likeness(folder: str, file: str) -> tuple[int, int]:
     """Return how surely an annotation file is of images in a folder: by words of both, such as val, and of images."""
     seen = set(words(folder))
     return len(seen & set(words(file))), bool(seen & IMAGE_WORDS) - bool(seen & (OTHER_WORDS | LABEL_WORDS.keys()))
+
+
+def refusal(tree: FileTree, names: Sequence[str], named: bool) -> InputError | None:
+    """Return what is wrong with annotation files of which `one_file` finds none, of the first that says it.
+
+    Args:
+        tree: the files.
+        names: all of them.
+        named: whether the user named them, and they must be annotations.
+    """
+    files = names if named else [*[name for name in names if name.lower().endswith(".xml")][:1], *_likely(names)]
+    said = (_refusal(tree, file, named or file.lower().endswith(".xml")) for file in dict.fromkeys(files))
+    return next(filter(None, said), None)
+
+
+def _refusal(tree: FileTree, file: str, annotates: bool) -> InputError | None:
+    where = tree.where(file)
+    try:
+        label_format = sniffed(tree.read(file), where)
+    except InputError as error:
+        return error if annotates else None  # JSON may be of anything.
+    if not annotates and label_format not in ("coco", "labelstudio"):
+        return None
+    try:
+        _, known = annotation_file(tree, file, label_format)
+    except InputError as error:
+        return error
+    if not known and label_format == "cvat":
+        return None  # XML may be of anything.
+    return InputError(
+        f"{where}: annotates {few(list(known)) or 'no images'}, none of which is there; give the folder of these images"
+    )
 
 
 def yolo_names(tree: FileTree, labels: Sequence[str], beside: Sequence[Naming]) -> tuple[list[str], str]:

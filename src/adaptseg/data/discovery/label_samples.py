@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptseg.data.discovery.families import PICTURES
+from adaptseg.data.discovery.refusals import UnclearLabels
 from adaptseg.data.files import FileTree, deep_channels, has_deep_channels, label_values, open_image, upright
 from adaptseg.data.layouts.annotated import read_drawing
 from adaptseg.data.layouts.annotation_formats import ONE_FILE, sniffed
@@ -121,9 +122,10 @@ def read_labels(tree: FileTree, names: Sequence[str]) -> LabelSample:
         pixels, own = _pixels(tree, name)
         tally.add(read(pixels, own, tree.where(name)), name)
     if len(tally.keys) > MOST_COLORS:
-        raise InputError(
+        raise UnclearLabels(
             f"{tree.where(chosen[0])}: labels of {len(tally.keys)} colours in {len(chosen)} files, more than classes"
-            " could have; they are pictures, or smoothed: give --labels the folder of the label files"
+            " could have: they are pictures, or smoothed",
+            "give --labels the folder of the label files",
         )
     return LabelSample(by_color, channel, tally.found(), {} if by_color else palette or {}, len(chosen), len(names))
 

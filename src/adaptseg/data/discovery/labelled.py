@@ -17,6 +17,7 @@ from adaptseg.data.discovery.label_samples import Key, LabelSample, look, read_l
 from adaptseg.data.discovery.names import CLASS_FILES, Naming, namings
 from adaptseg.data.discovery.naming import Named, dropped, name_labels
 from adaptseg.data.discovery.pairing import Candidate, candidates, narrowed, refuse_twins
+from adaptseg.data.discovery.refusals import UnclearLabels
 from adaptseg.data.discovery.words import OTHER_SPLITS, SPLITS
 from adaptseg.data.files import FolderTree, is_image
 from adaptseg.data.label_spaces import VOID
@@ -59,7 +60,9 @@ class Labelled:
     unnamed: list[str] = field(default_factory=list)
     untrained: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-    """What one should know: choices, what was left out."""
+    """What one should know, such as what was left out."""
+    choice: str = ""
+    """Which labels these are, where there are others."""
 
     def trained(self) -> list[str]:
         """Return the names that occur and are no background or void, in order of their values."""
@@ -174,10 +177,7 @@ def _chosen(tree: FolderTree, found: Sequence[Candidate], beside: Sequence[Namin
     more = [one.labels.text for one in rivals if one is not readings[0][2] and one.labels.text != best.labels.text]
     more += [best.labels.text] if readings[0][2] is not best else []
     if more:
-        result.notes.append(
-            f"labels are {readings[0][2].labels.text}; there are {few(list(dict.fromkeys(more)))} too: --labels PATH"
-            " chooses"
-        )
+        result.choice = f"labels are {readings[0][2].labels.text}; there are {few(list(dict.fromkeys(more)))} too"
     return result
 
 
@@ -200,9 +200,9 @@ def _refuse_rivals(tree: FolderTree, readings: Sequence[tuple[float, int, Candid
         for s, n in ((first, named), (second, known))
     ]
     if [share for share in shares[0] if share] != [share for share in shares[1] if share]:
-        raise InputError(
-            f"{tree.root}: {one.labels.text} and {other.labels.text} could both be the labels, and they differ; say"
-            f" which with --labels '{tree.root / one.labels.text}'"
+        raise UnclearLabels(
+            f"{tree.root}: {one.labels.text} and {other.labels.text} could both be the labels, and they differ",
+            f"say which with --labels '{tree.root / one.labels.text}'",
         )
 
 
@@ -284,10 +284,10 @@ def _annotated(tree: FolderTree, one: OneFile) -> Labelled:
     inside = [name for name in tree.names(one.folder) if is_image(name)]
     if len(inside) > one.matched:
         keys["unlabelled"] = "skip"
-    notes = [f"labels are {one.name}; there are {few(one.others)} too: --labels chooses"] if one.others else []
-    if one.annotated > one.matched:
-        notes.append(f"{one.annotated - one.matched} annotated images are not there")
-    found = _from_drawings(tree, keys, inside, one.name, notes)
+    lost = one.annotated - one.matched
+    found = _from_drawings(tree, keys, inside, one.name, [f"{lost} annotated images are not there"] if lost else [])
+    if one.others:
+        found.choice = f"labels are {one.name}; there are {few(one.others)} too"
     numbers = [row.name for row in found.classes if row.name.isdecimal()]
     if numbers:  # As BlenderProc writes them.
         found.notes.append(f"classes have numbers for names there: call them by label_map, as {{{numbers[0]}: road}}")

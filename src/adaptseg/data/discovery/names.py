@@ -96,7 +96,9 @@ def read_names(tree: FileTree, name: str) -> Naming | None:
         if suffix == ".json":
             _collect(json.loads(text), naming)
         elif suffix in (".yaml", ".yml"):
-            _collect(yaml.safe_load(text), naming)
+            content = yaml.safe_load(text)
+            if not _is_experiment(content):
+                _collect(content, naming)
         elif suffix == ".csv":
             _from_csv(text, naming)
         else:
@@ -104,6 +106,13 @@ def read_names(tree: FileTree, name: str) -> Naming | None:
         return naming
     except (InputError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError, csv.Error):
         return None  # A file of something else.
+
+
+def _is_experiment(content: object) -> bool:
+    """Tell whether a YAML is one of ours: its names are of the data that it is for, not of these."""
+    if not isinstance(content, Mapping):
+        return False
+    return "label_space" in content or any(isinstance(content.get(key), Mapping) for key in ("source", "target"))
 
 
 def _plain(key: object) -> str:

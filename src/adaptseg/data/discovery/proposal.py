@@ -9,11 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adaptseg.config import MAX_PIXELS
+from adaptseg.data.discovery.annotations import refusal
 from adaptseg.data.discovery.labelled import Labelled, as_named, find_labelled
 from adaptseg.data.discovery.naming import BACKGROUNDS, plain
 from adaptseg.data.discovery.pairing import refuse_same_stems
+from adaptseg.data.discovery.refusals import FOR_EVALUATION, UnclearLabels
 from adaptseg.data.files import FolderTree, image_size, is_image
-from adaptseg.data.layouts.annotation_formats import sniffed
 from adaptseg.data.layouts.pairing import few
 from adaptseg.data.layouts.raw_labels import evenly
 from adaptseg.errors import InputError
@@ -82,13 +83,13 @@ def propose(source: Path, target: Path, evaluation: Path | None, labels: Path | 
     if found is None:
         raise _no_labels(source, labels)
     classes = _trained(found)
+    _add_choice(found, "--labels PATH chooses")
     known, scored = _target(target)
     if evaluation is not None:
-        scored = find_labelled(evaluation)
-        if scored is None:
-            raise _no_labels(evaluation, None)
+        scored = _evaluation(evaluation)
     protocol, notes = None, []
     if scored is not None:
+        _add_choice(scored, f"for those, {FOR_EVALUATION}")
         scored = as_named(scored, _matching(scored.trained(), classes))
         common = [name for name in classes if name in scored.trained()]
         if len(common) < 2:
@@ -125,27 +126,40 @@ def _trained(found: Labelled) -> list[str]:
     return classes
 
 
-def _no_labels(source: Path, labels: Path | None) -> InputError:
+def _add_choice(found: Labelled, how: str) -> None:
+    if found.choice:
+        found.notes.append(f"{found.choice}: {how}")
+
+
+def _evaluation(folder: Path) -> Labelled:
+    try:
+        found = find_labelled(folder)
+    except UnclearLabels as error:
+        raise InputError(f"{error.cause}; {FOR_EVALUATION}") from error
+    if found is None:
+        raise _no_labels(folder, None, FOR_EVALUATION)
+    return found
+
+
+def _no_labels(source: Path, labels: Path | None, cure: str = "say where they are with --labels PATH") -> InputError:
     if not source.is_dir():
         return InputError(f"{source.absolute()}: no such folder; give the folder with images and labels")
     place = labels or source
     tree = FolderTree(place if place.is_dir() else place.parent)
     names = tree.names("") if place.is_dir() else [place.name]
-    try:
-        for name in [name for name in names if name.lower().endswith(".xml")][:1]:
-            sniffed(tree.read(name), tree.where(name))
-    except InputError as error:  # It says what these are, such as boxes.
-        return error
+    named = place.is_file() and place.suffix.lower() in (".json", ".xml", ".txt")
+    if (refused := refusal(tree, names, named)) is not None:
+        return refused
     kinds = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names)
     seen = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "no files"
     if not any(is_image(name) for name in names) and labels is None:
         packed = {".hdf5", ".h5", ".exr"} & set(kinds)
-        cure = f"{' and '.join(sorted(packed))} are not read: write them as PNG first" if packed else "give the folder"
-        cure += "" if packed else " with images and labels"
-        return InputError(f"{source.absolute()}: no images ({seen}); {cure}")
+        write = f"{' and '.join(sorted(packed))} are not read: write them as PNG first"
+        give = write if packed else "give the folder with images and labels"
+        return InputError(f"{source.absolute()}: no images ({seen}); {give}")
     return InputError(
-        f"{place.absolute()}: no labels that belong to images ({seen}); say where they are with --labels PATH, or name"
-        " them as their images, in labels/ beside images/"
+        f"{place.absolute()}: no labels that belong to images ({seen}); {cure}, or name them as their images, in"
+        " labels/ beside images/"
     )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from adaptseg.data.layouts import label_studio
@@ -26,6 +26,7 @@ ELLIPSE_CORNERS = 180
 """Of the polygon that stands for an ellipse."""
 ROOT_TAG = re.compile(rb"<([A-Za-z_][^\s/>]*)")
 Points = Sequence[tuple[float, float]]
+Listed = TypeVar("Listed")
 
 
 @dataclass(frozen=True)
@@ -153,22 +154,30 @@ def _coco_names(content: Any) -> dict[int, str]:
     return {int(category["id"]): str(category["name"]) for category in content["categories"]}
 
 
+def _listed(known: Mapping[Any, Listed], number: Any, kind: str, kinds: str) -> Listed:
+    """Return an image or a category by its number; raises `InputError` where it is not listed."""
+    if number not in known:
+        raise InputError(f"annotation of {kind} {number}, which is not in {kinds}; list it, or delete the annotation")
+    return known[number]
+
+
 def coco(content: Any) -> dict[str, Drawing]:
     """Read COCO's instances: file name -> drawing. Crowds are drawn too."""
     names = _coco_names(content)
     shapes: dict[Any, list[Shape]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
-        name, segmentation = names[int(annotation["category_id"])], annotation.get("segmentation")
+        drawn = _listed(shapes, annotation["image_id"], "image", "images")
+        name = _listed(names, int(annotation["category_id"]), "category", "categories")
+        segmentation = annotation.get("segmentation")
         if not segmentation:
             raise InputError(
                 f"annotation {annotation.get('id')} of class {name!r} has a box alone; export segmentations"
             )
         if isinstance(segmentation, dict):
             height, width = segmentation["size"]
-            drawn: list[Shape] = [Runs(name, segmentation["counts"], (int(height), int(width)))]
+            drawn.append(Runs(name, segmentation["counts"], (int(height), int(width))))
         else:
-            drawn = [Outline(name, ring) for ring in segmentation]
-        shapes[annotation["image_id"]] += drawn
+            drawn += [Outline(name, ring) for ring in segmentation]
     _once([str(image["file_name"]) for image in content["images"]])
     return {
         str(image["file_name"]): Drawing(_size(image.get("width"), image.get("height")), shapes[image["id"]])
@@ -182,9 +191,12 @@ def coco_panoptic(content: Any) -> dict[str, Panoptic]:
     images = {image["id"]: str(image["file_name"]) for image in content["images"]}
     _once(list(images.values()))
     return {
-        images[annotation["image_id"]]: Panoptic(
+        _listed(images, annotation["image_id"], "image", "images"): Panoptic(
             str(annotation["file_name"]),
-            {int(segment["id"]): names[int(segment["category_id"])] for segment in annotation["segments_info"]},
+            {
+                int(segment["id"]): _listed(names, int(segment["category_id"]), "category", "categories")
+                for segment in annotation["segments_info"]
+            },
         )
         for annotation in content["annotations"]
     }
