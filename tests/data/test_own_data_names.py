@@ -164,6 +164,19 @@ def test_a_sign_in_a_name_begins_no_comment(tmp_path: Path) -> None:
         listed("b#a\n")
 
 
+def test_a_list_of_two_columns_means_the_first(tmp_path: Path) -> None:
+    folder(tmp_path, Image.fromarray(VALUES).save, names=("a 1", "b", "c"))
+    for line, name in (
+        ("images/b.png labels/c.png", "b"),
+        ("b.png\tc.png", "b"),
+        ("a 1.png", "a 1"),
+        ("images/a 1.png", "a 1"),
+        ("/data/my set/images/b.png", "b"),
+    ):
+        (tmp_path / "list.txt").write_text(f"{line}\n")
+        assert layout(tmp_path, list="list.txt").names == [name], line
+
+
 def test_a_long_list_is_read_to_its_end(tmp_path: Path) -> None:
     names = [f"{'x' * 200}_{number:04}" for number in range(510)]
     picture = np.zeros((2, 2), np.uint8)

@@ -278,14 +278,23 @@ def _in_list(names: Sequence[str], path: Path) -> list[int]:
 
 
 def _readings(line: str) -> Iterator[str]:
-    """Yield what a line may call an image: it may have a suffix, a second column, and folders of its own."""
-    for text in (line, *line.split()[:1]):
-        parts = PurePosixPath(text.replace("\\", "/")).parts
-        for start in range(len(parts)):
-            below = "/".join(parts[start:])
-            yield below
-            if PurePosixPath(below).suffix.lower() in IMAGE_SUFFIXES:
-                yield str(PurePosixPath(below).with_suffix(""))
+    """Yield what a line may call an image: it may have a suffix, a second column, and folders of its own.
+
+    A name may have spaces; but what is left of a line without those in it may be of the second column.
+    """
+    whole = list(_path_readings(line))
+    yield from (text for text in whole if " " in text or "\t" in text)
+    yield from _path_readings(line.split()[0])
+    yield from whole
+
+
+def _path_readings(text: str) -> Iterator[str]:
+    parts = PurePosixPath(text.replace("\\", "/")).parts
+    for start in range(len(parts)):
+        below = "/".join(parts[start:])
+        yield below
+        if PurePosixPath(below).suffix.lower() in IMAGE_SUFFIXES:
+            yield str(PurePosixPath(below).with_suffix(""))
 
 
 def _refuse_heif(pairs: Pairs) -> None:
