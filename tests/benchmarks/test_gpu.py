@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu import child
-from benchmarks.gpu.__main__ import main, part_result, with_paths
+from benchmarks.gpu.__main__ import ROOT, main, part_result, with_paths
 from benchmarks.gpu.rows import cell, markdown, with_shares
 from benchmarks.gpu.settings import Settings
 from benchmarks.gpu.wheels import NEEDED, closure, install, missing, pip_download
@@ -103,12 +104,21 @@ def test_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "PART 'speed' is unknown; choose of machine, step, family" in capfd.readouterr().err
 
 
-def test_the_run_begins_without_any_package_adaptseg_among_them() -> None:
+def test_the_run_begins_without_any_package_adaptseg_among_them(tmp_path: Path) -> None:
+    for package in ("src/adaptseg", "benchmarks"):  # Alone: an installation may leave its notes in src/.
+        (tmp_path / Path(package).name).symlink_to(ROOT / package)
     code = "import sys, benchmarks.gpu.__main__, adaptseg; print(adaptseg.__version__, *sys.modules)"
     command = [sys.executable, "-S", "-c", code]  # Without what is installed.
-    output = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
-    assert output.startswith("0+source ")
-    assert not {name.partition(".")[0] for name in output.split()} & {"torch", "numpy", "yaml", "rich", "packaging"}
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    assert done.stdout.startswith("0+source ")
+    assert not {name.partition(".")[0] for name in done.stdout.split()} & {
+        "torch",
+        "numpy",
+        "yaml",
+        "rich",
+        "packaging",
+    }
 
 
 def test_tables() -> None:
