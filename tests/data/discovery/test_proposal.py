@@ -205,26 +205,6 @@ def test_labels_may_lie_elsewhere(folders: Path) -> None:
     assert not check(config, uses_target=True, workers=0).fails
 
 
-def test_of_several_labels_in_one_folder_a_template_chooses(tmp_path: Path) -> None:
-    """Also as the message writes it; the others are no images."""
-    each(tmp_path / "source", "rgb_{:04}.png", "seg_{:04}.png")
-    each(tmp_path / "other", "rgb_{:04}.png", "mask_{:04}.png", lambda ids: np.minimum(ids, 2))
-    for path in (tmp_path / "other").glob("mask_*"):
-        path.rename(tmp_path / "source" / path.name)
-    photographs(tmp_path / "target")
-    with pytest.raises(InputError, match="could both be the labels") as caught:
-        proposed(tmp_path)
-    cure = re.search(r"--labels '(.*)'", str(caught.value))
-    assert cure
-    assert Path(cure[1]) in (tmp_path / "source/seg_{name}.png", tmp_path / "source/mask_{name}.png")
-    for family in ("seg", "mask"):
-        _, config = proposed(tmp_path, labels=tmp_path / f"source/{family}_{{name}}.png")
-        assert (config.source.images, config.source.labels) == ("rgb_{name}.png", f"{family}_{{name}}.png")
-        assert not check(config, uses_target=True, workers=0).fails
-    with pytest.raises(InputError, match="no labels that belong to images"):
-        proposed(tmp_path, labels=tmp_path / "source/depth_{name}.png")
-
-
 @pytest.mark.parametrize(
     ("file", "text", "colors", "values"),
     [
