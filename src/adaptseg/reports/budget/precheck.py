@@ -27,7 +27,10 @@ def precheck(budget: Budget) -> None:
         InputError: data are missing, a label cannot be read, or the fewest labels of a seed show one class alone.
     """
     planned = list(plan(budget))
-    waiting = [each for each in planned if not is_finished(each.run, each.config)]
+    waiting: list[PlannedRun] = []
+    done: list[PlannedRun] = []
+    for each in planned:
+        (done if is_finished(each.run, each.config) else waiting).append(each)
     for each in {each.arm: each for each in reversed(waiting)}.values():
         list_domains(each.config, uses_target(each.config))
     for each in waiting:
@@ -41,8 +44,7 @@ def precheck(budget: Budget) -> None:
             " counted as labelled all the same: draw something in them, or take them out",
             file=sys.stderr,
         )
-    done = [each for each in planned if each.names and each not in waiting]
-    outdated = [str(each.run) for each in done if _newer_labels(domains[each.names], each)]
+    outdated = [str(each.run) for each in done if each.names and _newer_labels(domains[each.names], each)]
     if outdated:
         print(
             f"adaptseg: labels are newer than {len(outdated)} runs that were trained on them ({few(outdated)}); move"
